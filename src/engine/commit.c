@@ -1,0 +1,440 @@
+/* See commit.h. */
+#include "engine/commit.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/event.h"
+#include "engine/txn.h"
+
+#define RECLAIM_CHUNK 256u /* items freed under one hold of `apply` */
+
+/* A catalog change; lives on the stack of the thread that waits for it. */
+struct catalog_change {
+    struct request request;
+    const char *name;
+    unsigned flags;
+    struct database *database; /* created or dropped; one reference while it is worked on */
+    struct event done;
+};
+
+static struct catalog_change *change_of(struct request *request) { return (struct catalog_change *)request; }
+
+/* ---- Shared with the rest of the engine ---- */
+
+void engine_reclaim(struct engine *engine) {
+    bool more = true;
+    while (more) {
+        uint64_t horizon = snapshots_horizon(&engine->snapshots);
+        mutex_lock(&engine->apply);
+        more = reclaimer_run(&engine->reclaimer, horizon, RECLAIM_CHUNK);
+        mutex_unlock(&engine->apply);
+    }
+}
+
+/* ---- 2. Apply ---- */
+
+static int create_apply(struct engine *engine, struct catalog_change *change, uint64_t commit_seq, int64_t now_ns) {
+    struct database *existing = catalog_find(&engine->catalog, change->name);
+    if (existing != NULL) {
+        database_release(existing);
+        return DOCDB_ERR_DATABASE_EXISTS;
+    }
+    int status = catalog_reserve(&engine->catalog);
+    if (status != DOCDB_OK) {
+        return status;
+    }
+    change->database = database_create(engine->os, &engine->log, engine->directory, engine->store_id,
+                                       engine->next_database_id, change->name, &engine->snapshots.published);
+    if (change->database == NULL) {
+        return DOCDB_ERR_MEMORY;
+    }
+    atomic_store(&change->database->change_time_ns, now_ns);
+    atomic_store(&change->database->newest_commit_seq, commit_seq);
+    engine->next_database_id++;
+    return DOCDB_OK;
+}
+
+static int drop_apply(struct engine *engine, struct catalog_change *change) {
+    change->database = catalog_find(&engine->catalog, change->name);
+    if (change->database == NULL) {
+        return DOCDB_ERR_NO_DATABASE;
+    }
+    if ((change->flags & DOCDB_DROP_IF_EMPTY) && atomic_load(&change->database->index->live_documents) > 0) {
+        database_release(change->database);
+        change->database = NULL;
+        return DOCDB_ERR_NOT_EMPTY;
+    }
+    return DOCDB_OK;
+}
+
+static int request_apply(struct engine *engine, struct request *request, uint64_t commit_seq, int64_t now_ns) {
+    switch (request->kind) {
+    case REQUEST_CREATE_DATABASE:
+        return create_apply(engine, change_of(request), commit_seq, now_ns);
+    case REQUEST_DROP_DATABASE:
+        return drop_apply(engine, change_of(request));
+    case REQUEST_TXN:
+    default:
+        return txn_apply(txn_of_request(request), commit_seq, now_ns);
+    }
+}
+
+/* Applies the batch's requests; each gets its status and commit_seq. Returns how many were accepted. */
+static size_t batch_apply(struct engine *engine, struct request *batch, int64_t now_ns) {
+    size_t accepted = 0;
+    mutex_lock(&engine->apply);
+    for (struct request *request = batch; request != NULL; request = request->next) {
+        uint64_t commit_seq = engine->next_commit_seq + accepted;
+        request->status = request_apply(engine, request, commit_seq, now_ns);
+        if (request->status == DOCDB_OK) {
+            request->commit_seq = commit_seq;
+            accepted++;
+        }
+    }
+    mutex_unlock(&engine->apply);
+    return accepted;
+}
+
+static struct request *reverse(struct request *list) {
+    struct request *reversed = NULL;
+    while (list != NULL) {
+        struct request *next = list->next;
+        list->next = reversed;
+        reversed = list;
+        list = next;
+    }
+    return reversed;
+}
+
+static void request_undo(struct engine *engine, struct request *request) {
+    if (request->kind == REQUEST_TXN) {
+        apply_undo(&txn_of_request(request)->apply);
+        return;
+    }
+    if (request->kind == REQUEST_CREATE_DATABASE) {
+        engine->next_database_id--;
+    }
+    database_release(change_of(request)->database);
+}
+
+/* Takes back what batch_apply installed, newest first, and refuses it with `status`. Returns the batch, in order.
+ */
+static struct request *batch_undo(struct engine *engine, struct request *batch, int status) {
+    struct request *reversed = reverse(batch);
+    mutex_lock(&engine->apply);
+    for (struct request *request = reversed; request != NULL; request = request->next) {
+        if (request->status == DOCDB_OK) {
+            request_undo(engine, request);
+            request->status = status;
+        }
+    }
+    mutex_unlock(&engine->apply);
+    return reverse(reversed);
+}
+
+/* ---- 3. Log ---- */
+
+static int txn_log(struct engine *engine, struct txn *txn, int64_t now_ns) {
+    docdb_doc *few[8];
+    docdb_doc **docs = txn->op_count <= 8 ? few : malloc(txn->op_count * sizeof(docdb_doc *));
+    if (docs == NULL) {
+        return DOCDB_ERR_MEMORY;
+    }
+    struct wal_append append = {.header = {.commit_seq = txn->request.commit_seq,
+                                           .commit_time_ns = now_ns,
+                                           .database_id = txn->database->id,
+                                           .op_count = txn->wal_op_count,
+                                           .meta_bytes = txn->meta_bytes},
+                                .meta = txn->meta,
+                                .docs = docs};
+    for (const struct txn_op *op = txn->first; op != NULL; op = op->next) {
+        if (op->doc != NULL) {
+            docs[append.doc_count++] = op->doc;
+        }
+    }
+    int status = wal_record_append(&engine->wal, &append);
+    if (docs != few) {
+        free(docs);
+    }
+    return status;
+}
+
+static int change_log(struct engine *engine, struct catalog_change *change, int64_t now_ns) {
+    uint8_t meta[WAL_OP_HEADER_BYTES + DOCDB_NAME_BYTES_MAX + 8];
+    bool create = change->request.kind == REQUEST_CREATE_DATABASE;
+    uint64_t meta_bytes =
+        wal_op_encode(&(struct wal_op){.kind = create ? WAL_OP_CREATE_DATABASE : WAL_OP_DROP_DATABASE,
+                                       .id_bytes = (uint8_t)strlen(change->name),
+                                       .id = change->name},
+                      meta);
+    struct wal_append append = {.header = {.commit_seq = change->request.commit_seq,
+                                           .commit_time_ns = now_ns,
+                                           .database_id = change->database->id,
+                                           .op_count = 1,
+                                           .meta_bytes = meta_bytes},
+                                .meta = meta};
+    return wal_record_append(&engine->wal, &append);
+}
+
+static int batch_log(struct engine *engine, struct request *batch, int64_t now_ns) {
+    int status = DOCDB_OK;
+    for (struct request *request = batch; request != NULL && status == DOCDB_OK; request = request->next) {
+        if (request->status == DOCDB_OK) {
+            status = request->kind == REQUEST_TXN ? txn_log(engine, txn_of_request(request), now_ns)
+                                                  : change_log(engine, change_of(request), now_ns);
+        }
+    }
+    return status == DOCDB_OK ? wal_batch_write(&engine->wal) : status;
+}
+
+/* ---- 4. Publish ---- */
+
+static void request_publish(struct engine *engine, struct request *request, int64_t now_ns) {
+    if (request->kind == REQUEST_CREATE_DATABASE) {
+        catalog_add(&engine->catalog, database_acquire(change_of(request)->database));
+        return;
+    }
+    if (request->kind == REQUEST_DROP_DATABASE) {
+        atomic_store_explicit(&change_of(request)->database->dropped, true, memory_order_release);
+        catalog_remove(&engine->catalog, change_of(request)->database);
+        return;
+    }
+    struct txn *txn = txn_of_request(request);
+    atomic_store_explicit(&txn->database->newest_commit_seq, request->commit_seq, memory_order_relaxed);
+    for (size_t i = 0; i < txn->apply.count; i++) {
+        if (txn->apply.applied[i].created || txn->apply.applied[i].version->tombstone) {
+            atomic_store_explicit(&txn->database->change_time_ns, now_ns, memory_order_relaxed);
+            break;
+        }
+    }
+}
+
+static void batch_publish(struct engine *engine, struct request *batch, size_t accepted, int64_t now_ns) {
+    engine->next_commit_seq += accepted;
+    mutex_lock(&engine->position_mutex);
+    for (struct request *request = batch; request != NULL; request = request->next) {
+        if (request->status == DOCDB_OK) {
+            request_publish(engine, request, now_ns);
+        }
+    }
+    engine->position =
+        (struct commit_position){.commit_seq = engine->next_commit_seq - 1, .wal = engine->wal.appended};
+    engine->position_next_database_id = engine->next_database_id;
+    atomic_store_explicit(&engine->snapshots.published, engine->next_commit_seq - 1, memory_order_release);
+    mutex_unlock(&engine->position_mutex);
+    atomic_fetch_add_explicit(&engine->commits, accepted, memory_order_relaxed);
+    atomic_fetch_add_explicit(&engine->batches, 1, memory_order_relaxed);
+}
+
+/* ---- 5. Observe ---- */
+
+static void change_observe(struct engine *engine, struct catalog_change *change) {
+    bool create = change->request.kind == REQUEST_CREATE_DATABASE;
+    docdb_change what = {.kind = create ? DOCDB_CHANGE_DB_CREATE : DOCDB_CHANGE_DB_DROP};
+    docdb_commit_event event = {.commit_seq = change->request.commit_seq,
+                                .db_name = change->name,
+                                .origin = NULL,
+                                .change_count = 1,
+                                .changes = &what};
+    observers_call(&engine->observers, &event, &change->request.ack);
+}
+
+static void txn_observe(struct engine *engine, struct txn *txn) {
+    docdb_change few[8];
+    size_t count = txn->apply.count;
+    docdb_change *changes = count <= 8 ? few : malloc(count * sizeof *changes);
+    if (changes == NULL) {
+        /* The commit stands; an observer that missed it would serve old data, so say so and stop. */
+        engine_fail(engine, "out of memory while telling observers of commit %" PRIu64, txn->request.commit_seq);
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        const struct applied *applied = &txn->apply.applied[i];
+        changes[i] = (docdb_change){.kind = applied->version->tombstone ? DOCDB_CHANGE_DELETE : DOCDB_CHANGE_PUT,
+                                    .id = applied->entry->id,
+                                    .info = applied->version->info,
+                                    .created = applied->created};
+    }
+    docdb_commit_event event = {.commit_seq = txn->request.commit_seq,
+                                .db_name = txn->database->name,
+                                .origin = txn->origin,
+                                .change_count = count,
+                                .changes = changes};
+    observers_call(&engine->observers, &event, &txn->request.ack);
+    if (changes != few) {
+        free(changes);
+    }
+}
+
+static void batch_observe(struct engine *engine, struct request *batch) {
+    if (!observers_any(&engine->observers)) {
+        return;
+    }
+    for (struct request *request = batch; request != NULL; request = request->next) {
+        if (request->status != DOCDB_OK) {
+            continue;
+        }
+        if (request->kind == REQUEST_TXN) {
+            txn_observe(engine, txn_of_request(request));
+        } else {
+            change_observe(engine, change_of(request));
+        }
+    }
+}
+
+/* ---- 6. Complete, 7. reclaim ---- */
+
+static void batch_complete(struct engine *engine, struct request *batch) {
+    while (batch != NULL) {
+        struct request *next = batch->next; /* completing frees it */
+        if (batch->status == DOCDB_ERR_CONFLICT) {
+            atomic_fetch_add_explicit(&engine->conflicts, 1, memory_order_relaxed);
+        } else if (batch->status != DOCDB_OK) {
+            atomic_fetch_add_explicit(&engine->refused, 1, memory_order_relaxed);
+        }
+        docdb_ack_release(&batch->ack);
+        batch = next;
+    }
+}
+
+/* Queues what the batch replaced. Its room was reserved before. */
+static void batch_finish(struct engine *engine, struct request *batch) {
+    mutex_lock(&engine->apply);
+    for (struct request *request = batch; request != NULL; request = request->next) {
+        if (request->status == DOCDB_OK && request->kind == REQUEST_TXN) {
+            apply_finish(&txn_of_request(request)->apply, &engine->reclaimer);
+        }
+    }
+    mutex_unlock(&engine->apply);
+}
+
+/* ---- The step ---- */
+
+static void batch_refuse(struct request *batch, int status) {
+    for (struct request *request = batch; request != NULL; request = request->next) {
+        request->status = status;
+    }
+}
+
+/* 1. Room in the WAL and in the reclaimer for whatever the batch does. */
+static int batch_reserve(struct engine *engine, struct request *batch) {
+    uint64_t bytes = 0;
+    size_t versions = 0;
+    for (const struct request *request = batch; request != NULL; request = request->next) {
+        bytes += request->bytes;
+        versions += request->kind == REQUEST_TXN
+                        ? 2 * (size_t)((const struct txn *)((const char *)request - offsetof(struct txn, request)))
+                                  ->op_count
+                        : 0;
+    }
+    mutex_lock(&engine->apply);
+    bool room = reclaimer_reserve(&engine->reclaimer, versions);
+    mutex_unlock(&engine->apply);
+    return room ? wal_batch_begin(&engine->wal, bytes) : DOCDB_ERR_MEMORY;
+}
+
+static void maintain(struct engine *engine) {
+    uint64_t wal_bytes = engine->wal.appended.lsn - atomic_load(&engine->checkpoint_lsn);
+    bool checkpoint = wal_bytes > engine->wal_limit_bytes / 2;
+    if (checkpoint || wal_wants_file(&engine->wal)) {
+        engine_wake_maintenance(engine, checkpoint);
+    }
+}
+
+/* Carries a batch through. */
+static void batch_commit(struct engine *engine, struct request *batch) {
+    int64_t now_ns = os_realtime_ns(engine->os);
+    int status = atomic_load(&engine->read_only) ? DOCDB_ERR_READ_ONLY : batch_reserve(engine, batch);
+    if (status != DOCDB_OK) {
+        batch_refuse(batch, status);
+        batch_complete(engine, batch);
+        return;
+    }
+    size_t accepted = batch_apply(engine, batch, now_ns);
+    if (accepted > 0) {
+        status = batch_log(engine, batch, now_ns);
+        if (status != DOCDB_OK) {
+            engine_fail(engine, "writing the WAL failed (%s); restart the server once the disk is well",
+                        docdb_error_text(status));
+            batch = batch_undo(engine, batch, DOCDB_ERR_IO);
+        } else {
+            batch_publish(engine, batch, accepted, now_ns);
+            batch_observe(engine, batch);
+            batch_finish(engine, batch);
+        }
+    }
+    batch_complete(engine, batch);
+    if (accepted > 0) {
+        engine_reclaim(engine);
+        maintain(engine);
+    }
+}
+
+bool commit_step(struct engine *engine) {
+    struct request *batch = commit_queue_take(&engine->queue);
+    if (batch == NULL) {
+        return false;
+    }
+    batch_commit(engine, batch);
+    return true;
+}
+
+static void *commit_main(void *arg) {
+    struct engine *engine = arg;
+    while (commit_step(engine)) {
+    }
+    return NULL;
+}
+
+int commit_start(struct engine *engine) {
+    if (thread_start(&engine->commit_thread, "docdb-commit", commit_main, engine) != 0) {
+        return DOCDB_ERR_MEMORY;
+    }
+    engine->commit_thread_started = true;
+    return DOCDB_OK;
+}
+
+void commit_stop(struct engine *engine) {
+    commit_queue_close(&engine->queue);
+    if (engine->commit_thread_started) {
+        thread_join(engine->commit_thread);
+        engine->commit_thread_started = false;
+    }
+}
+
+/* ---- Catalog changes ---- */
+
+static void change_complete(struct request *request) { event_set(&change_of(request)->done); }
+
+static void change_ack_released(docdb_ack *ack) {
+    struct request *request = (struct request *)((char *)ack - offsetof(struct request, ack));
+    request->complete(request);
+}
+
+static int change_commit(struct engine *engine, struct catalog_change *change) {
+    event_init(&change->done);
+    ack_init(&change->request.ack, change_ack_released);
+    change->request.bytes = WAL_RECORD_HEADER_BYTES + wal_op_bytes(DOCDB_NAME_BYTES_MAX, 0);
+    change->request.complete = change_complete;
+    int status = commit_queue_submit(&engine->queue, &change->request);
+    if (status != DOCDB_OK) {
+        return status;
+    }
+    event_wait(&change->done);
+    if (change->request.status == DOCDB_OK) {
+        database_release(change->database);
+    }
+    return change->request.status;
+}
+
+int commit_create_database(struct engine *engine, const char *name) {
+    struct catalog_change change = {.request = {.kind = REQUEST_CREATE_DATABASE}, .name = name};
+    return change_commit(engine, &change);
+}
+
+int commit_drop_database(struct engine *engine, const char *name, unsigned flags) {
+    struct catalog_change change = {.request = {.kind = REQUEST_DROP_DATABASE}, .name = name, .flags = flags};
+    return change_commit(engine, &change);
+}

@@ -1,0 +1,110 @@
+/*
+ * struct engine: what the rooms of the engine share. Each part has its own header with its own story.
+ *
+ * Locks, in the order in which they are taken (docs/architecture.md has the reasons):
+ *   checkpoint_mutex -> apply -> catalog.lock -> index.order_lock -> index shard lock -> segments.lock
+ *   wal.mutex, snapshots.mutex, queue.mutex, observers.mutex, maintenance.mutex, failure_mutex: innermost, nothing
+ * is taken under them (but observers' callbacks run under observers.mutex).
+ */
+#ifndef DOCDB_ENGINE_RUNTIME_H
+#define DOCDB_ENGINE_RUNTIME_H
+
+#include "base/backend.h"
+#include "base/log.h"
+#include "base/os.h"
+#include "engine/catalog.h"
+#include "engine/commit_queue.h"
+#include "engine/observers.h"
+#include "engine/reclaim.h"
+#include "engine/snapshots.h"
+#include "engine/wal.h"
+
+/* The background thread: prepares WAL files and runs checkpoints. */
+struct maintenance {
+    struct mutex mutex;
+    struct condition wake;
+    bool wake_wanted GUARDED_BY(mutex);
+    bool checkpoint_wanted GUARDED_BY(mutex);
+    bool stop GUARDED_BY(mutex);
+    pthread_t thread;
+    bool started;
+};
+
+/* What a checkpoint begins from: a commit_seq and where the log goes on after it. */
+struct commit_position {
+    uint64_t commit_seq;
+    struct wal_position wal;
+};
+
+struct engine {
+    docdb api;
+    const struct docdb_os *os;
+    struct log log;
+    char *directory;
+    int lock_file;
+    uint64_t store_id;
+    docdb_limits limits;
+    uint64_t wal_limit_bytes;
+
+    struct catalog catalog;
+    struct snapshots snapshots;
+    struct wal wal;
+    struct commit_queue queue;
+    struct observers observers;
+    struct maintenance maintenance;
+
+    /* Whoever changes entries, chains or the reclaimer holds it; never across a write or a sync. */
+    struct mutex apply;
+    struct reclaimer reclaimer GUARDED_BY(apply);
+
+    /* The commit thread's. */
+    pthread_t commit_thread;
+    bool commit_thread_started;
+    uint64_t next_commit_seq;
+    uint32_t next_database_id;
+
+    /* The newest published commit with its place in the log: taken together by a checkpoint. */
+    struct mutex position_mutex;
+    struct commit_position position GUARDED_BY(position_mutex);
+    uint32_t position_next_database_id GUARDED_BY(position_mutex);
+
+    struct mutex checkpoint_mutex; /* one checkpoint at a time */
+    uint64_t checkpoint_number GUARDED_BY(checkpoint_mutex);
+    atomic_uint_fast64_t checkpoint_seq;
+    atomic_uint_fast64_t checkpoint_lsn;
+
+    /* The sticky failure: set once, when a write or sync of the WAL failed. */
+    atomic_bool read_only;
+    struct mutex failure_mutex;
+    char failure[256] GUARDED_BY(failure_mutex);
+
+    atomic_size_t resident_bytes;
+    atomic_uint_fast64_t commits;
+    atomic_uint_fast64_t conflicts;
+    atomic_uint_fast64_t refused;
+    atomic_uint_fast64_t batches;
+    atomic_uint_fast64_t checkpoints;
+    atomic_uint_fast64_t segment_reads;
+    uint64_t recovered_txns;
+    uint64_t recovery_us;
+};
+
+/* The table of verbs that every handle of this backend points to (engine.c). */
+extern const struct backend engine_backend;
+
+static inline struct engine *engine_of(docdb *runtime) { return (struct engine *)runtime; }
+
+/* Makes the runtime read-only for good; the first reason stays. */
+__attribute__((format(printf, 2, 3))) void engine_fail(struct engine *engine, const char *format, ...);
+
+/* Frees garbage after a snapshot went or a commit was published. */
+void engine_reclaim(struct engine *engine);
+
+/* Wakes the background thread. */
+void engine_wake_maintenance(struct engine *engine, bool checkpoint_wanted);
+
+/* Reads what `view` describes: the resident document, or from its segment. Consumes view->doc. */
+int engine_load(struct engine *engine, struct database *database, const char *id, struct index_view *view,
+                docdb_doc **out);
+
+#endif

@@ -1,0 +1,112 @@
+/*
+ * The write-ahead log: writing.
+ *
+ * One batch is: wal_batch_begin, then wal_record_append for each transaction, then wal_batch_write, which makes
+ * them durable with one write and one sync (more for what exceeds the buffer). Files are of fixed size and full of
+ * zeros before they are used, so a sync writes data only. The current file is followed by a prepared one;
+ * wal_prepare makes it in the background.
+ *
+ * Failure: wal_batch_begin reserves the room, so "no space" is found before anything is written, and is clean. Any
+ * failure of wal_record_append or wal_batch_write is final: the log's tail is then unknown, and the caller must
+ * write no more.
+ *
+ * Threads: one at a time calls the batch functions (the commit thread); wal_prepare and wal_release may run beside
+ * it on another (maintenance). `files` is theirs in common, under `mutex`.
+ */
+#ifndef DOCDB_ENGINE_WAL_H
+#define DOCDB_ENGINE_WAL_H
+
+#include <stdatomic.h>
+
+#include "base/doc.h"
+#include "base/log.h"
+#include "base/os.h"
+#include "base/thread.h"
+#include "engine/wal_format.h"
+
+#define WAL_FILES_MAX 4096u /* at LIMIT_WAL_FILE_BYTES_MIN a log of 16 GiB */
+
+struct wal_file {
+    uint64_t number;
+    uint64_t start_lsn;
+    uint64_t file_bytes;
+};
+
+/* Where the log ends: what the next record continues. */
+struct wal_position {
+    uint64_t lsn;
+    uint64_t prev_checksum;
+};
+
+struct wal {
+    const struct docdb_os *os;
+    const struct log *log;
+    char *directory;
+    uint64_t store_id;
+    uint64_t file_bytes; /* of files made from now on */
+
+    struct mutex mutex;
+    struct condition made;                    /* signalled when `making` ends */
+    bool making GUARDED_BY(mutex);            /* one thread makes the next file, without holding the mutex */
+    struct wal_file *files GUARDED_BY(mutex); /* in order; the last one or more may be prepared and unused */
+    size_t file_count GUARDED_BY(mutex);
+    struct wal_file spares[2] GUARDED_BY(mutex); /* files released, to be used again by wal_prepare */
+    size_t spare_count GUARDED_BY(mutex);
+
+    /* The commit thread's. */
+    int file; /* the current one, open for writing */
+    struct wal_file current;
+    bool direct;     /* it was opened with OS_DIRECT | OS_DSYNC: no sync call is needed */
+    uint8_t *buffer; /* aligned; LIMIT_BATCH_BYTES and a little */
+    size_t buffered;
+    uint64_t write_lsn;           /* of buffer[0] */
+    struct wal_position appended; /* where the next record goes */
+    uint64_t durable_lsn;         /* the end of the last record that is on disk */
+
+    atomic_uint_fast64_t written_bytes;
+    atomic_uint_fast64_t disk_bytes;
+};
+
+/* Prepares an empty struct; nothing on disk is touched. Returns DOCDB_OK or MEMORY. */
+int wal_init(struct wal *wal, const struct docdb_os *os, const struct log *log, const char *data_directory,
+             uint64_t store_id, uint64_t file_bytes);
+void wal_fini(struct wal *wal);
+
+/* Takes over a file that recovery found, in order of number. Returns DOCDB_OK or MEMORY. */
+int wal_adopt(struct wal *wal, const struct wal_file *file);
+
+/* Starts writing at the first multiple of WAL_BLOCK_BYTES from `end`, the end of the last record, in the adopted
+ * file that holds it or in a new one. */
+int wal_start(struct wal *wal, struct wal_position end);
+
+/* Begins a batch of at most `bytes` bytes of records: makes sure that the files for it exist. NO_SPACE leaves all
+ * as it was. */
+int wal_batch_begin(struct wal *wal, uint64_t bytes);
+
+/* A transaction to append: the header's commit_seq, commit_time_ns, database_id and op_count are set; `meta` is
+ * encoded. */
+struct wal_append {
+    struct wal_record_header header;
+    const uint8_t *meta;
+    docdb_doc *const *docs; /* in the order of the operations that have one */
+    size_t doc_count;
+};
+/* Returns DOCDB_OK, or what writing a full buffer failed with. */
+int wal_record_append(struct wal *wal, struct wal_append *append);
+
+/* Writes and syncs what was appended. On DOCDB_OK wal->appended is where the next batch begins. */
+int wal_batch_write(struct wal *wal);
+
+/* Is there no file after the current one? */
+bool wal_wants_file(struct wal *wal);
+/* Makes the file that follows the current one, if there is none: not on the commit path. Returns DOCDB_OK, NO_SPACE
+ * or IO. */
+int wal_prepare(struct wal *wal);
+
+/* Releases the files that end at or before `lsn`: one may be kept to be used again, the others are removed. */
+int wal_release(struct wal *wal, uint64_t lsn);
+
+/* PATH of a WAL file: "<data directory>/wal/<number, 16 hex digits>.wal"; the one place that forms the name. */
+void wal_file_path(const char *directory, uint64_t number, char *out, size_t bytes);
+
+#endif
