@@ -174,7 +174,7 @@ lint-warnings:
 	@gcc -fsyntax-only -Werror $(WARN) -O2 -Wlogical-op -Wduplicated-cond $(LINT_FLAGS) $(C_FILES)
 
 lint-tidy:
-	@echo $(filter-out tests/%,$(C_FILES)) | tr ' ' '\n' | xargs -P$(JOBS) -n4 \
+	@echo $(filter-out tests/%,$(C_FILES)) | tr ' ' '\n' | xargs -P$(JOBS) -n1 \
 	    sh -c 'clang-tidy --quiet --warnings-as-errors="*" "$$@" -- $(LINT_FLAGS) 2>build/tidy.$$$$.log || { cat build/tidy.$$$$.log; exit 255; }; rm -f build/tidy.$$$$.log' lint
 
 lint-cppcheck:

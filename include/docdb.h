@@ -391,9 +391,9 @@ typedef enum docdb_change_kind {
 
 typedef struct docdb_change {
     docdb_change_kind kind;
+    int created; /* PUT: there was no such document before. A rename is a DELETE and a PUT. */
     const char *id;
     docdb_info info;
-    int created; /* PUT: there was no such document before. A rename is a DELETE and a PUT. */
 } docdb_change;
 
 typedef struct docdb_commit_event {

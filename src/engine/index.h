@@ -57,8 +57,8 @@ struct index_shard {
 };
 
 struct index {
-    const atomic_uint_fast64_t *published;
     struct index_shard shards[INDEX_SHARDS];
+    const atomic_uint_fast64_t *published;
     struct rwlock order_lock;
     struct order order GUARDED_BY(order_lock);
     atomic_uint_fast64_t live_documents; /* newest version is no tombstone, published or not */

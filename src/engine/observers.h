@@ -40,7 +40,7 @@ void observers_fini(struct observers *observers);
 /* Returns DOCDB_OK, BUSY or MEMORY. */
 int observers_add(struct observers *observers, const struct backend *backend, docdb_observer_fn fn, void *arg,
                   docdb_observer **out);
-void observers_remove(docdb_observer *observer);
+void observers_remove(docdb_observer *api);
 bool observers_any(const struct observers *observers);
 /* Calls each. The caller holds one pending of the ack itself. */
 void observers_call(struct observers *observers, const docdb_commit_event *event, docdb_ack *ack);

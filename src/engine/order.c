@@ -1,6 +1,7 @@
 /* See order.h. */
 #include "engine/order.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -199,6 +200,7 @@ static void insert_above(struct order *order, const struct path *path, struct or
             return;
         }
         struct order_node *split = supplies->nodes[used++];
+        assert(split != NULL);                                    /* supplies_take counted the full nodes */
         unsigned keep = slot == FANOUT ? FANOUT - 1 : FANOUT / 2; /* ascending inserts leave full nodes behind */
         split->count = FANOUT - keep;
         memcpy(split->inner.children, &node->inner.children[keep], split->count * sizeof(struct order_node *));

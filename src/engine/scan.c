@@ -1,6 +1,7 @@
 /* See scan.h. */
 #include "engine/scan.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -38,7 +39,7 @@ static struct scan *scan_of(docdb_scan *scan) { return (struct scan *)scan; }
 static void start_set(struct scan *scan, const docdb_scan_options *options) {
     const char *prefix = options->prefix == NULL ? "" : options->prefix;
     bool after = options->after != NULL && strcmp(options->after, prefix) >= 0;
-    (void)strcpy(scan->from, after ? options->after : prefix); /* lengths were checked by the API */
+    (void)snprintf(scan->from, sizeof scan->from, "%s", after ? options->after : prefix);
     scan->after = after;
     memcpy(scan->last, scan->from, sizeof scan->last);
     scan->last_given = after;
@@ -170,7 +171,7 @@ int scan_next(docdb_scan *api, docdb_entry *out) {
             return DOCDB_ERR_END;
         }
         int order = item == NULL ? 1 : local == NULL ? -1 : strcmp(item->id, local->id);
-        (void)strcpy(scan->last, order < 0 ? item->id : local->id); /* ids have at most DOCDB_ID_BYTES_MAX bytes */
+        (void)snprintf(scan->last, sizeof scan->last, "%s", order < 0 ? item->id : local->id);
         scan->last_given = true;
         if (order <= 0) {
             scan->next++;

@@ -9,7 +9,7 @@
 #include "engine/runtime.h"
 
 int scan_open(docdb_db *db, docdb_txn *txn, const docdb_scan_options *options, docdb_scan **out);
-int scan_next(docdb_scan *scan, docdb_entry *out);
-void scan_close(docdb_scan *scan);
+int scan_next(docdb_scan *api, docdb_entry *out);
+void scan_close(docdb_scan *api);
 
 #endif

@@ -104,8 +104,8 @@ uint64_t segments_bytes(struct segments *segments) {
 int segments_adopt(struct segments *segments, uint32_t number, uint64_t bytes) {
     char path[PATH_BYTES];
     uint8_t bytes_of_header[SEGMENT_HEADER_BYTES];
-    struct segment_header header;
-    struct os_stat stat;
+    struct segment_header header = {0};
+    struct os_stat stat = {0};
     segment_path(segments->directory, number, path, sizeof path);
     int file = os_open(segments->os, path, OS_READ | OS_WRITE);
     if (file < 0) {

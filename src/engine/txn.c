@@ -195,6 +195,9 @@ int txn_stat(docdb_txn *api, const char *id, docdb_info *out) {
 
 /* ---- Writes ---- */
 
+/* A rename to itself changes nothing; its precondition is checked all the same. */
+static bool is_no_op(const struct txn_op *op) { return op->to != NULL && strcmp(op->id, op->to) == 0; }
+
 static bool is_put(enum write_kind kind) {
     return kind == WRITE_PUT || kind == WRITE_CREATE || kind == WRITE_UPDATE || kind == WRITE_PUT_IF;
 }
@@ -235,7 +238,7 @@ static int check_now(struct txn *txn, const struct write *write) {
     docdb_info info = {0};
     int seen = see_info(txn, write->id, &info);
     int status = precondition(write->kind, seen == DOCDB_OK, info.version, write->expected);
-    if (status == DOCDB_OK && write->kind == WRITE_RENAME && strcmp(write->id, write->to) != 0) {
+    if (status == DOCDB_OK && write->to != NULL && strcmp(write->id, write->to) != 0) {
         docdb_info to;
         status = precondition_to(write->flags, see_info(txn, write->to, &to) == DOCDB_OK);
     }
@@ -298,7 +301,7 @@ static void locals_note(struct txn *txn, struct txn_op *op, docdb_doc *moved, do
         local_set(txn, op->id, moved, op->mtime_ns);
         break;
     case WRITE_RENAME:
-        if (strcmp(op->id, op->to) == 0) {
+        if (is_no_op(op)) {
             docdb_doc_release(moved);
             docdb_doc_release(swapped);
             break;
@@ -412,9 +415,6 @@ static enum wal_op_kind wal_kind(const struct txn_op *op) {
         return WAL_OP_PUT;
     }
 }
-
-/* A rename to itself changes nothing; its precondition is checked all the same. */
-static bool is_no_op(const struct txn_op *op) { return op->kind == WRITE_RENAME && strcmp(op->id, op->to) == 0; }
 
 /* Encodes the operation table and takes the memory that the commit thread will need. */
 static int prepare(struct txn *txn) {

@@ -66,12 +66,12 @@ struct txn {
 static inline struct txn *txn_of(docdb_txn *txn) { return (struct txn *)txn; }
 
 int txn_begin(docdb_db *db, unsigned flags, docdb_txn **out);
-int txn_read(docdb_txn *txn, const char *id, docdb_doc **out);
-int txn_stat(docdb_txn *txn, const char *id, docdb_info *out);
-int txn_write(docdb_txn *txn, const struct write *write);
-void txn_set_origin(docdb_txn *txn, const void *origin);
-void txn_commit_async(docdb_txn *txn, docdb_commit_fn done, void *arg);
-void txn_abort(docdb_txn *txn);
+int txn_read(docdb_txn *api, const char *id, docdb_doc **out);
+int txn_stat(docdb_txn *api, const char *id, docdb_info *out);
+int txn_write(docdb_txn *api, const struct write *write);
+void txn_set_origin(docdb_txn *api, const void *origin);
+void txn_commit_async(docdb_txn *api, docdb_commit_fn done, void *arg);
+void txn_abort(docdb_txn *api);
 
 /* DOCDB_OK, or TXN_TIMEOUT when it was open for too long. */
 int txn_check_open(const struct txn *txn);

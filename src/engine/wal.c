@@ -187,7 +187,9 @@ static int file_make(struct wal *wal) REQUIRES(wal->mutex) {
 }
 
 static bool wants_file(const struct wal *wal) REQUIRES(wal->mutex) {
-    return wal->file_count == 0 || wal->files[wal->file_count - 1].number == wal->current.number;
+    uint64_t used = atomic_load_explicit(&wal->write_lsn, memory_order_relaxed) - wal->current.start_lsn;
+    return wal->file_count == 0 ||
+           (wal->files[wal->file_count - 1].number == wal->current.number && used > wal->current.file_bytes / 2);
 }
 
 bool wal_wants_file(struct wal *wal) {

@@ -59,9 +59,9 @@ struct wal {
     bool direct;     /* it was opened with OS_DIRECT | OS_DSYNC: no sync call is needed */
     uint8_t *buffer; /* aligned; LIMIT_BATCH_BYTES and a little */
     size_t buffered;
-    uint64_t write_lsn;           /* of buffer[0] */
-    struct wal_position appended; /* where the next record goes */
-    uint64_t durable_lsn;         /* the end of the last record that is on disk */
+    atomic_uint_fast64_t write_lsn; /* of buffer[0]; read by others to see how full the file is */
+    struct wal_position appended;   /* where the next record goes */
+    uint64_t durable_lsn;           /* the end of the last record that is on disk */
 
     atomic_uint_fast64_t written_bytes;
     atomic_uint_fast64_t disk_bytes;
@@ -97,7 +97,7 @@ int wal_record_append(struct wal *wal, struct wal_append *append);
 /* Writes and syncs what was appended. On DOCDB_OK wal->appended is where the next batch begins. */
 int wal_batch_write(struct wal *wal);
 
-/* Is there no file after the current one? */
+/* Is the current file half full, and none after it? */
 bool wal_wants_file(struct wal *wal);
 /* Makes the file that follows the current one, if there is none: not on the commit path. Returns DOCDB_OK, NO_SPACE
  * or IO. */

@@ -59,7 +59,7 @@ static int file_found(void *arg, const char *name) {
     struct wal_reader *reader = listing->reader;
     char path[PATH_BYTES];
     char *end = NULL;
-    struct wal_file_header header;
+    struct wal_file_header header = {0};
     unsigned long long number = strtoull(name, &end, 16);
     if (strcmp(end, ".wal") != 0) {
         return 0;

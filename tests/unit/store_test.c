@@ -291,7 +291,8 @@ static void scans_are_in_order_over_one_snapshot(void **state) {
     for (int round = 0; round < 2; round++) {
         docdb_scan *scan = NULL;
         docdb_entry entry;
-        assert_int_equal(docdb_scan_open(fixture->db, &(docdb_scan_options){.flags = DOCDB_SCAN_DOCS}, &scan), DOCDB_OK);
+        assert_int_equal(docdb_scan_open(fixture->db, &(docdb_scan_options){.flags = DOCDB_SCAN_DOCS}, &scan),
+                         DOCDB_OK);
         put(fixture->db, "a-later", "x");
         assert_int_equal(docdb_delete(fixture->db, "k500", NULL), DOCDB_OK);
         for (int i = 0; i < 1000; i++) {
@@ -441,7 +442,8 @@ static void a_second_process_is_told_the_owner(void **state) {
         docdb *runtime = NULL;
         docdb_error error = {0};
         int status = docdb_open(fixture->data, &options, &runtime, &error);
-        _exit(status == DOCDB_ERR_LOCKED && error.status == status && strstr(error.message, expected) != NULL ? 0 : 1);
+        _exit(status == DOCDB_ERR_LOCKED && error.status == status && strstr(error.message, expected) != NULL ? 0
+                                                                                                              : 1);
     }
     int result = 0;
     assert_int_equal(waitpid(child, &result, 0), child);
@@ -562,7 +564,8 @@ int main(void) {
         cmocka_unit_test_setup_teardown(a_transaction_reads_its_own_writes_and_nobody_elses, setup, teardown),
         cmocka_unit_test_setup_teardown(the_first_committer_wins, setup, teardown),
         cmocka_unit_test_setup_teardown(a_transaction_that_fails_leaves_nothing, setup, teardown),
-        cmocka_unit_test_setup_teardown(several_writes_of_one_document_in_a_transaction_end_as_the_last, setup, teardown),
+        cmocka_unit_test_setup_teardown(several_writes_of_one_document_in_a_transaction_end_as_the_last, setup,
+                                        teardown),
         cmocka_unit_test_setup_teardown(renames_move_replace_and_exchange, setup, teardown),
         cmocka_unit_test_setup_teardown(a_time_that_is_set_stays, setup, teardown),
         cmocka_unit_test_setup_teardown(a_pinned_document_stays_as_it_is, setup, teardown),
