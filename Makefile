@@ -9,7 +9,7 @@ MAKEFLAGS += --no-builtin-rules
 .SUFFIXES:
 .DELETE_ON_ERROR:
 
-VERSION  := $(shell sed -n 's/^\#define DOCDB_VERSION "\(.*\)"/\1/p' include/docdb.h)
+VERSION  := $(shell awk '$$1 ~ /define$$/ && $$2 == "DOCDB_VERSION" { gsub("\"", "", $$3); print $$3 }' include/docdb.h)
 SOVERSION := 0
 BUILD    ?= build/release
 PREFIX   ?= /usr/local
@@ -122,8 +122,7 @@ deps-build deps-test deps-lint: deps-%:
 .PHONY: run
 run: deps-build ## set up, build and serve ./data on /tmp/docdb.sock and at ./mnt until Ctrl-C
 	@$(MAKE) --no-print-directory -j$(JOBS) all
-	@mkdir -p mnt 2>/dev/null || true
-	@exec ./docdb serve --data-dir ./data --socket /tmp/docdb.sock --mount ./mnt
+	@tests/tools/foreground.sh ./docdb serve --data-dir ./data --socket /tmp/docdb.sock --mount ./mnt
 
 .PHONY: test
 test: deps-build deps-test ## set up, build and run every test but the sanitizers'
@@ -145,7 +144,7 @@ test-asan: deps-build deps-test deps-lint ## run the tests under AddressSanitize
 test-tsan: deps-build deps-test deps-lint ## run the tests under ThreadSanitizer
 	@$(MAKE) --no-print-directory -j$(JOBS) BUILD=build/tsan CC=clang OPTIMIZE='-O1 -g' SANITIZE=thread \
 	    build/tsan/docdb tests examples-only
-	@TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1 DOCDB_TEST_SLOW=1 \
+	@TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1:suppressions=$(CURDIR)/tests/tools/tsan.supp DOCDB_TEST_SLOW=1 \
 	    tests/tools/run-tests.sh build/tsan $(patsubst $(BUILD)/%,build/tsan/%,$(TESTS)) $(SCRIPT_TESTS)
 
 .PHONY: examples-only
