@@ -71,7 +71,6 @@ extern "C" {
     X(DOC_TOO_LARGE, -10, EFBIG, "the document is larger than the limit (--max-doc-size)")                         \
     X(TXN_TOO_LARGE, -11, E2BIG, "the transaction is larger than its limits (operations or --max-txn-bytes)")      \
     X(TXN_TIMEOUT, -12, ETIMEDOUT, "the transaction was open for longer than its timeout")                         \
-    X(TXN_FAILED, -13, ECANCELED, "an earlier operation of the transaction failed; abort it")                      \
     X(NO_SPACE, -14, ENOSPC, "no space left on the device of the data directory")                                  \
     X(MEMORY, -15, ENOMEM, "out of memory, or over the memory cap")                                                \
     X(IO, -16, EIO, "an input/output error of the data directory")                                                 \
@@ -186,7 +185,8 @@ typedef struct docdb_limits {
 } docdb_limits;
 DOCDB_PUBLIC void docdb_get_limits(docdb *runtime, docdb_limits *out);
 
-/* Counters since the runtime was opened, and gauges. X(field, text): the one list that stats are printed from. */
+/* Counters since the runtime was opened, and gauges. X(field, text): the one list that stats are printed from and
+ * sent by. Its order is part of the socket protocol, so it only grows at its end. */
 #define DOCDB_STATS(X)                                                                                             \
     X(databases, "databases")                                                                                      \
     X(documents, "documents in all databases")                                                                     \

@@ -275,27 +275,25 @@ static int file_holding(struct wal *wal, uint64_t lsn, struct wal_file *out) {
 int wal_start(struct wal *wal, struct wal_position end) {
     struct wal_file file;
     struct wal_position position = {.lsn = round_up(end.lsn, WAL_BLOCK_BYTES), .prev_checksum = end.prev_checksum};
-    int status = file_holding(wal, position.lsn, &file);
-    if (status == DOCDB_ERR_NOT_FOUND) {
-        mutex_lock(&wal->mutex);
-        status = file_make(wal);
-        mutex_unlock(&wal->mutex);
-        if (status == DOCDB_OK) {
-            status = file_holding(wal, position.lsn, &file);
-        }
-    }
-    if (status == DOCDB_OK) {
-        status = current_open(wal, &file);
-    }
     wal->appended = position;
     wal->write_lsn = position.lsn;
     wal->durable_lsn = end.lsn;
     wal->buffered = 0;
-    return status;
+    if (file_holding(wal, position.lsn, &file) == DOCDB_OK) {
+        return current_open(wal, &file);
+    }
+    /* The log ends with its last file, or has none yet: the first batch makes the next one, so that opening needs
+     * no space. */
+    mutex_lock(&wal->mutex);
+    wal->current = wal->file_count > 0
+                       ? wal->files[wal->file_count - 1]
+                       : (struct wal_file){.start_lsn = position.lsn, .file_bytes = WAL_BLOCK_BYTES};
+    mutex_unlock(&wal->mutex);
+    return DOCDB_OK;
 }
 
 int wal_batch_begin(struct wal *wal, uint64_t bytes) {
-    uint64_t end = wal->appended.lsn + round_up(bytes, WAL_BLOCK_BYTES) + WAL_BLOCK_BYTES;
+    uint64_t end = wal->appended.lsn + round_up(bytes, WAL_BLOCK_BYTES);
     int status = DOCDB_OK;
     mutex_lock(&wal->mutex);
     while (status == DOCDB_OK && (wal->file_count == 0 || file_end(&wal->files[wal->file_count - 1]) < end)) {

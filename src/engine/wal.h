@@ -75,8 +75,8 @@ void wal_fini(struct wal *wal);
 /* Takes over a file that recovery found, in order of number. Returns DOCDB_OK or MEMORY. */
 int wal_adopt(struct wal *wal, const struct wal_file *file);
 
-/* Starts writing at the first multiple of WAL_BLOCK_BYTES from `end`, the end of the last record, in the adopted
- * file that holds it or in a new one. */
+/* Starts writing at the first multiple of WAL_BLOCK_BYTES from `end`, the end of the last record. Needs no space on
+ * the disk. */
 int wal_start(struct wal *wal, struct wal_position end);
 
 /* Begins a batch of at most `bytes` bytes of records: makes sure that the files for it exist. NO_SPACE leaves all

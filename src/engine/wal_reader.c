@@ -94,7 +94,9 @@ static int by_number(const void *a, const void *b) {
 /* Forgets the files that end before `lsn`, and checks that the rest has no gap and begins at or before it. */
 static int files_check(struct wal_reader *reader, uint64_t lsn, docdb_error *error) {
     size_t first = 0;
-    qsort(reader->files, reader->file_count, sizeof *reader->files, by_number);
+    if (reader->file_count > 1) {
+        qsort(reader->files, reader->file_count, sizeof *reader->files, by_number);
+    }
     while (first + 1 < reader->file_count && file_end(&reader->files[first]) <= lsn) {
         first++;
     }

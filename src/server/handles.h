@@ -1,0 +1,70 @@
+/*
+ * What a connection has open: databases, transactions and scans, under numbers that the client uses.
+ *
+ * A database that is closed while commits, transactions or scans of it are under way stays open until they have
+ * ended (`users`). A transaction's scans end before it. handles_fini ends everything. Belongs to the loop's thread;
+ * no locks.
+ */
+#ifndef DOCDB_SERVER_HANDLES_H
+#define DOCDB_SERVER_HANDLES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "docdb.h"
+
+struct open_db {
+    docdb_db *db;
+    unsigned users; /* the handle itself, and whatever is under way with it */
+};
+
+struct open_txn {
+    docdb_txn *txn;
+    struct open_db *db;
+    size_t bytes; /* of the writes in it, as they came */
+};
+
+struct open_scan {
+    docdb_scan *scan;
+    struct open_db *db;
+    struct open_txn *txn; /* or NULL */
+    bool with_docs;
+    int pending; /* the error that ended the last reply early, to be told by the next; or 0 */
+};
+
+struct handle_slot;
+
+struct handles {
+    struct handle_slot *slots;
+    uint32_t slot_count;
+    uint32_t open_count;
+};
+
+void handles_init(struct handles *handles);
+void handles_fini(struct handles *handles);
+
+/* Each takes over what it is given, gets a number for it, and returns 0 (taking over nothing) when the limit or
+ * memory does not allow it. The transaction and the scan become users of their database. */
+uint32_t handles_add_db(struct handles *handles, docdb_db *db);
+uint32_t handles_add_txn(struct handles *handles, struct open_db *db, docdb_txn *txn);
+uint32_t handles_add_scan(struct handles *handles, const struct open_scan *scan);
+
+/* NULL when the number is not open or is of another kind. */
+struct open_db *handles_db(const struct handles *handles, uint32_t handle);
+struct open_txn *handles_txn(const struct handles *handles, uint32_t handle);
+struct open_scan *handles_scan(const struct handles *handles, uint32_t handle);
+
+/* False when it is not open or is of another kind. */
+bool handles_close_db(struct handles *handles, uint32_t handle);
+bool handles_abort_txn(struct handles *handles, uint32_t handle);
+bool handles_close_scan(struct handles *handles, uint32_t handle);
+
+/* Takes a transaction out, to be committed: its scans are closed, the transaction is the caller's, and so is one
+ * use of its database (open_db_release). NULL when it is not open or is of another kind. */
+docdb_txn *handles_take_txn(struct handles *handles, uint32_t handle, struct open_db **db);
+
+void open_db_acquire(struct open_db *db);
+void open_db_release(struct open_db *db);
+
+#endif
