@@ -151,7 +151,8 @@ static int directory_open(struct engine *engine, unsigned flags, docdb_error *er
         }
     }
     if (rc == -ENOENT) {
-        return error_set(error, DOCDB_ERR_NO_DIRECTORY, "no data directory at %s; `docdb serve` creates one", path);
+        return error_set(error, DOCDB_ERR_NO_DIRECTORY,
+                         "no data directory at %s; `docdb serve` and `docdb create-db` create one", path);
     }
     if (rc != 0) {
         return error_set(error, error_from_os(rc), "can't use the data directory %s: %s", path, strerror(-rc));

@@ -393,6 +393,7 @@ struct txn *txn_of_request(struct request *request) {
 
 static void txn_complete(struct request *request) {
     struct txn *txn = txn_of_request(request);
+    snapshot_drop(txn); /* a batch that was refused as a whole never came to txn_apply */
     txn->done(txn->done_arg, request->status, request->commit_seq);
     txn_destroy(txn);
 }
@@ -463,7 +464,6 @@ void txn_commit_async(docdb_txn *api, docdb_commit_fn done, void *arg) {
         }
         txn->request.status = status;
     }
-    snapshot_drop(txn);
     txn_complete(&txn->request);
 }
 
