@@ -127,11 +127,8 @@ static int index_file_finish(struct walk *walk) {
 static int directory_make(struct engine *engine, const char *path) {
     char parent[PATH_BYTES];
     int rc = os_mkdir(engine->os, path);
-    if (rc == -EEXIST) {
-        return DOCDB_OK;
-    }
     (void)snprintf(parent, sizeof parent, "%s/db", engine->directory);
-    if (rc == 0) {
+    if (rc == 0 || rc == -EEXIST) { /* it may be left from a checkpoint that failed before this */
         rc = os_sync_directory(engine->os, parent);
     }
     return error_from_os(rc);
@@ -175,7 +172,9 @@ static int database_write(struct checkpoint *checkpoint, struct database *databa
 /* Takes the snapshot, the place in the log after it, and the databases of that moment. */
 static int checkpoint_take(struct engine *engine, struct checkpoint *checkpoint)
     REQUIRES(engine->checkpoint_mutex) {
-    *checkpoint = (struct checkpoint){.engine = engine, .number = engine->checkpoint_number + 1};
+    /* Each try has a number of its own: the manifest of one that failed may be on the disk all the same, and names
+     * its files. */
+    *checkpoint = (struct checkpoint){.engine = engine, .number = ++engine->checkpoint_number};
     mutex_lock(&engine->position_mutex);
     bool acquired = snapshot_acquire(&engine->snapshots, &checkpoint->snapshot);
     checkpoint->position = engine->position;
@@ -189,34 +188,34 @@ static int checkpoint_take(struct engine *engine, struct checkpoint *checkpoint)
     return status;
 }
 
-static int manifest_replace(struct checkpoint *checkpoint, const bool *written) {
-    struct engine *engine = checkpoint->engine;
-    struct manifest manifest = {.store_id = engine->store_id,
-                                .checkpoint_number = checkpoint->number,
-                                .commit_seq = checkpoint->snapshot.seq,
-                                .replay = checkpoint->position.wal,
-                                .next_database_id = checkpoint->next_database_id,
-                                .database_count = (uint32_t)checkpoint->database_count};
-    manifest.databases = calloc(checkpoint->database_count + 1, sizeof *manifest.databases);
-    if (manifest.databases == NULL) {
+/* The manifest of a checkpoint whose files are written. */
+static int manifest_fill(const struct checkpoint *checkpoint, const bool *written, struct manifest *out) {
+    *out = (struct manifest){.store_id = checkpoint->engine->store_id,
+                             .checkpoint_number = checkpoint->number,
+                             .commit_seq = checkpoint->snapshot.seq,
+                             .replay = checkpoint->position.wal,
+                             .next_database_id = checkpoint->next_database_id,
+                             .database_count = (uint32_t)checkpoint->database_count};
+    out->databases = calloc(checkpoint->database_count + 1, sizeof *out->databases);
+    if (out->databases == NULL) {
         return DOCDB_ERR_MEMORY;
     }
     for (size_t i = 0; i < checkpoint->database_count; i++) {
         const struct database *database = checkpoint->databases[i];
-        struct manifest_database *entry = &manifest.databases[i];
+        struct manifest_database *entry = &out->databases[i];
         entry->id = database->id;
         memcpy(entry->name, database->name, sizeof entry->name);
         entry->checkpoint_number = written[i] ? checkpoint->number : database->checkpoint_number;
         entry->checkpoint_seq = written[i] ? checkpoint->snapshot.seq : database->checkpoint_seq;
         entry->change_time_ns = atomic_load(&database->change_time_ns);
     }
-    int status = manifest_write(engine->os, engine->directory, &manifest);
-    manifest_fini(&manifest);
-    return status;
+    return DOCDB_OK;
 }
 
-/* Everything up to the new manifest. */
-static int checkpoint_write(struct checkpoint *checkpoint) {
+/* Everything up to the new manifest, and what it makes garbage. */
+static int checkpoint_write(struct checkpoint *checkpoint) REQUIRES(checkpoint->engine->checkpoint_mutex) {
+    struct engine *engine = checkpoint->engine;
+    struct manifest manifest = {0};
     bool *written = calloc(checkpoint->database_count + 1, sizeof *written);
     int status = written == NULL ? DOCDB_ERR_MEMORY : DOCDB_OK;
     for (size_t i = 0; i < checkpoint->database_count && status == DOCDB_OK; i++) {
@@ -227,14 +226,19 @@ static int checkpoint_write(struct checkpoint *checkpoint) {
         }
     }
     if (status == DOCDB_OK) {
-        status = manifest_replace(checkpoint, written);
+        status = manifest_fill(checkpoint, written, &manifest);
     }
-    for (size_t i = 0; i < checkpoint->database_count && status == DOCDB_OK; i++) {
-        if (written[i]) {
-            checkpoint->databases[i]->checkpoint_number = checkpoint->number;
-            checkpoint->databases[i]->checkpoint_seq = checkpoint->snapshot.seq;
+    if (status == DOCDB_OK) {
+        status = manifest_write(engine->os, engine->directory, &manifest);
+    }
+    if (status == DOCDB_OK) {
+        for (size_t i = 0; i < checkpoint->database_count; i++) {
+            checkpoint->databases[i]->checkpoint_number = manifest.databases[i].checkpoint_number;
+            checkpoint->databases[i]->checkpoint_seq = manifest.databases[i].checkpoint_seq;
         }
+        checkpoint_collect(engine, &manifest);
     }
+    manifest_fini(&manifest);
     free(written);
     return status;
 }
@@ -250,7 +254,6 @@ static int checkpoint_locked(struct engine *engine) REQUIRES(engine->checkpoint_
         status = checkpoint_write(&checkpoint);
     }
     if (changed && status == DOCDB_OK) {
-        engine->checkpoint_number = checkpoint.number;
         atomic_store(&engine->checkpoint_seq, checkpoint.snapshot.seq);
         atomic_store(&engine->checkpoint_lsn, checkpoint.position.wal.lsn);
         atomic_fetch_add(&engine->checkpoints, 1);
@@ -268,9 +271,7 @@ int checkpoint_run(struct engine *engine) {
     }
     mutex_lock(&engine->checkpoint_mutex);
     int status = checkpoint_locked(engine);
-    if (status == DOCDB_OK) {
-        status = checkpoint_collect(engine);
-    } else {
+    if (status != DOCDB_OK) {
         log_error(&engine->log, "the checkpoint failed (%s); nothing is lost, the WAL keeps everything",
                   docdb_error_text(status));
     }
@@ -280,36 +281,40 @@ int checkpoint_run(struct engine *engine) {
 
 /* ---- Collecting garbage files ---- */
 
+/* One database's directory. What counts is the manifest, which a crash goes back to, not the catalog of this
+ * moment: a database that was dropped since keeps its files until a manifest without it is on the disk. */
 struct collecting {
     struct engine *engine;
-    struct database *database; /* whose directory is looked at; NULL: it was dropped */
-    char directory[PATH_BYTES];
-    struct segment *segments;
+    const struct manifest *manifest;
+    const struct manifest_database *entry; /* NULL: not in the manifest */
+    struct segment *segments;              /* of a database that still exists, else NULL: then all are wanted */
     size_t segment_count;
+    char directory[PATH_BYTES];
 };
+
+static bool segment_wanted(const struct collecting *collecting, uint64_t number) {
+    bool wanted = collecting->segments == NULL;
+    for (size_t i = 0; i < collecting->segment_count && !wanted; i++) {
+        wanted = collecting->segments[i].number == number;
+    }
+    return wanted;
+}
 
 static bool file_wanted(const struct collecting *collecting, const char *name) {
     char *end = NULL;
     unsigned long long number = strtoull(name, &end, 16);
-    if (collecting->database == NULL) {
+    if (collecting->entry == NULL) {
         return false;
     }
     if (strcmp(end, ".idx") == 0) {
-        return number == collecting->database->checkpoint_number;
+        return number == collecting->entry->checkpoint_number;
     }
-    if (strcmp(end, ".seg") == 0) {
-        for (size_t i = 0; i < collecting->segment_count; i++) {
-            if (collecting->segments[i].number == number) {
-                return true;
-            }
-        }
-        return false;
-    }
-    return true; /* not ours: left alone */
+    return strcmp(end, ".seg") != 0 ||
+           segment_wanted(collecting, number); /* other files are not ours: left alone */
 }
 
 static int file_collect(void *arg, const char *name) {
-    struct collecting *collecting = arg;
+    const struct collecting *collecting = arg;
     char path[PATH_BYTES + 256];
     if (!file_wanted(collecting, name)) {
         (void)snprintf(path, sizeof path, "%s/%s", collecting->directory, name);
@@ -322,39 +327,49 @@ static int file_collect(void *arg, const char *name) {
     return 0;
 }
 
+static void database_collect(struct collecting *collecting, uint32_t id) {
+    struct engine *engine = collecting->engine;
+    struct database *database = catalog_find_id(&engine->catalog, id);
+    collecting->entry = NULL;
+    collecting->segments = NULL;
+    collecting->segment_count = 0;
+    for (uint32_t i = 0; i < collecting->manifest->database_count; i++) {
+        if (collecting->manifest->databases[i].id == id) {
+            collecting->entry = &collecting->manifest->databases[i];
+        }
+    }
+    database_path(engine->directory, id, collecting->directory, sizeof collecting->directory);
+    if (database == NULL ||
+        segments_list(&database->segments, &collecting->segments, &collecting->segment_count) == DOCDB_OK) {
+        (void)os_list(engine->os, collecting->directory, file_collect, collecting);
+    }
+    if (collecting->entry == NULL) {
+        (void)os_rmdir(engine->os, collecting->directory);
+    }
+    free(collecting->segments);
+    database_release(database);
+}
+
 static int directory_collect(void *arg, const char *name) {
-    struct engine *engine = arg;
-    struct collecting *collecting = calloc(1, sizeof *collecting);
     char *end = NULL;
     unsigned long id = strtoul(name, &end, 16);
-    if (collecting == NULL) {
-        return -ENOMEM;
-    }
     if (*end == '\0' && id != 0) {
-        collecting->engine = engine;
-        collecting->database = catalog_find_id(&engine->catalog, (uint32_t)id);
-        database_path(engine->directory, (uint32_t)id, collecting->directory, sizeof collecting->directory);
-        int status =
-            collecting->database == NULL
-                ? DOCDB_OK
-                : segments_list(&collecting->database->segments, &collecting->segments, &collecting->segment_count);
-        if (status == DOCDB_OK) {
-            (void)os_list(engine->os, collecting->directory, file_collect, collecting);
-        }
-        if (collecting->database == NULL) {
-            (void)os_rmdir(engine->os, collecting->directory);
-        }
+        database_collect(arg, (uint32_t)id);
     }
-    database_release(collecting->database);
-    free(collecting->segments);
-    free(collecting);
     return 0;
 }
 
-int checkpoint_collect(struct engine *engine) {
+void checkpoint_collect(struct engine *engine, const struct manifest *manifest) {
     char path[PATH_BYTES];
+    struct collecting *collecting = calloc(1, sizeof *collecting);
+    if (collecting == NULL) {
+        return; /* the next checkpoint collects */
+    }
+    collecting->engine = engine;
+    collecting->manifest = manifest;
     (void)snprintf(path, sizeof path, "%s/db", engine->directory);
-    return error_from_os(os_list(engine->os, path, directory_collect, engine));
+    (void)os_list(engine->os, path, directory_collect, collecting);
+    free(collecting);
 }
 
 /* ---- The background thread ---- */

@@ -13,14 +13,16 @@
 #ifndef DOCDB_ENGINE_CHECKPOINT_H
 #define DOCDB_ENGINE_CHECKPOINT_H
 
+#include "engine/manifest.h"
 #include "engine/runtime.h"
 
 /* Runs one checkpoint, or returns at once when nothing was committed since the last. Any thread. Errors: IO,
  * NO_SPACE, MEMORY, CORRUPT. */
 int checkpoint_run(struct engine *engine);
 
-/* Removes files that the current checkpoint does not know: what an unfinished one left, and dropped databases. */
-int checkpoint_collect(struct engine *engine);
+/* Removes the files that `manifest`, which is on the disk, does not need: what an unfinished checkpoint left, and
+ * dropped databases. What can't be removed is logged and left for the next time. */
+void checkpoint_collect(struct engine *engine, const struct manifest *manifest);
 
 /* The background thread: prepares the next WAL file, and runs a checkpoint when the WAL has grown or a database was
  * dropped. */

@@ -38,6 +38,11 @@ int recovery_create_store(struct engine *engine, docdb_error *error) {
     if (status != DOCDB_OK) {
         return status;
     }
+    /* Before the manifest, which makes this a store: its name may become durable on its own. */
+    int rc = os_sync_directory(engine->os, engine->directory);
+    if (rc != 0) {
+        return error_set(error, error_from_os(rc), "can't sync %s: %s", engine->directory, strerror(-rc));
+    }
     /* Names the store, so that a file of another is never taken for one of ours. */
     uint64_t store_id =
         (uint64_t)os_realtime_ns(engine->os) * UINT64_C(0x9e3779b97f4a7c15) ^ (uint64_t)os_monotonic_ns(engine->os);
@@ -308,10 +313,34 @@ static uint64_t wal_file_bytes(const struct engine *engine) {
     return bytes > LIMIT_WAL_FILE_BYTES_MIN ? bytes : LIMIT_WAL_FILE_BYTES_MIN;
 }
 
+/*
+ * What was read may be in the page cache only: a process that was killed between a write and its sync leaves it so.
+ * It is shown to readers and built upon from here on, so it is made durable first.
+ */
+static int log_sync(struct replay *replay) {
+    struct engine *engine = replay->engine;
+    char path[PATH_BYTES];
+    int rc = 0;
+    for (size_t i = 0; i < replay->reader.file_count && rc == 0; i++) {
+        if (replay->reader.files[i].start_lsn >= replay->reader.position.lsn) {
+            break; /* nothing of it was read */
+        }
+        wal_file_path(replay->reader.directory, replay->reader.files[i].number, path, sizeof path);
+        int file = os_open(engine->os, path, OS_READ | OS_WRITE);
+        rc = file < 0 ? file : os_sync(engine->os, file);
+        if (file >= 0) {
+            (void)os_close(engine->os, file);
+        }
+    }
+    return error_from_os(rc);
+}
+
 static int wal_take_over(struct replay *replay, docdb_error *error) {
     struct engine *engine = replay->engine;
-    (void)os_list(engine->os, replay->reader.directory, stale_wal_remove, replay);
-    int status = DOCDB_OK;
+    int status = log_sync(replay);
+    if (status == DOCDB_OK) {
+        (void)os_list(engine->os, replay->reader.directory, stale_wal_remove, replay);
+    }
     for (size_t i = 0; i < replay->reader.file_count && status == DOCDB_OK; i++) {
         status = wal_adopt(&engine->wal, &replay->reader.files[i]);
     }
@@ -348,11 +377,33 @@ static int replay_log(struct engine *engine, const struct manifest *manifest, do
     return status;
 }
 
+/*
+ * A process that was killed leaves names that can be seen but are not durable: a manifest just renamed, files just
+ * made. Nothing may be built on them, and nothing that an older manifest needs may go, before they are.
+ */
+static int names_sync(struct engine *engine, docdb_error *error) {
+    static const char *const below[] = {"/..", "", "/wal", "/db"};
+    char path[PATH_BYTES];
+    for (size_t i = 0; i < sizeof below / sizeof below[0]; i++) {
+        (void)snprintf(path, sizeof path, "%s%s", engine->directory, below[i]);
+        int rc = os_sync_directory(engine->os, path);
+        bool parent = i == 0; /* it may be unreadable for us; whoever created the directory synced it */
+        if (rc != 0 && !(parent && rc == -EACCES)) {
+            return error_set(error, error_from_os(rc), "can't sync the directory %s: %s", path, strerror(-rc));
+        }
+    }
+    return DOCDB_OK;
+}
+
 int recovery_run(struct engine *engine, docdb_error *error) {
     struct manifest manifest = {0};
     int64_t start_ns = os_monotonic_ns(engine->os);
-    int status = manifest_load(engine, &manifest, error);
+    int status = names_sync(engine, error);
+    if (status == DOCDB_OK) {
+        status = manifest_load(engine, &manifest, error);
+    }
     if (status != DOCDB_OK) {
+        manifest_fini(&manifest);
         return status;
     }
     engine->store_id = manifest.store_id;
@@ -375,7 +426,7 @@ int recovery_run(struct engine *engine, docdb_error *error) {
         mutex_unlock(&engine->position_mutex);
         mutex_lock(&engine->checkpoint_mutex);
         engine->checkpoint_number = manifest.checkpoint_number;
-        status = checkpoint_collect(engine);
+        checkpoint_collect(engine, &manifest);
         mutex_unlock(&engine->checkpoint_mutex);
         engine->recovery_us = (uint64_t)((os_monotonic_ns(engine->os) - start_ns) / 1000);
     }

@@ -21,15 +21,20 @@ void segment_header_encode(const struct segment_header *header, uint8_t *out) {
     put_u64(out + 56, checksum(out, 56));
 }
 
-bool segment_header_decode(const uint8_t *in, struct segment_header *out) {
-    if (get_u64(in) != SEGMENT_MAGIC || get_u32(in + 8) != SEGMENT_FORMAT_VERSION ||
-        get_u64(in + 56) != checksum(in, 56)) {
-        return false;
+int segment_header_decode(const uint8_t *in, struct segment_header *out) {
+    if (get_u64(in) != SEGMENT_MAGIC) {
+        return DOCDB_ERR_CORRUPT;
+    }
+    if (get_u32(in + 8) > SEGMENT_FORMAT_VERSION) {
+        return DOCDB_ERR_NEWER_FORMAT;
+    }
+    if (get_u64(in + 56) != checksum(in, 56)) {
+        return DOCDB_ERR_CORRUPT;
     }
     out->database_id = get_u32(in + 12);
     out->store_id = get_u64(in + 16);
     out->number = get_u32(in + 24);
-    return true;
+    return DOCDB_OK;
 }
 
 uint64_t segment_record_bytes(size_t id_bytes, uint64_t doc_bytes) {

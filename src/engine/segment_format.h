@@ -24,9 +24,9 @@ struct segment_header {
     uint32_t number;
 };
 
-/* Writes and reads SEGMENT_HEADER_BYTES bytes. Decoding is false for anything but a header of this version. */
+/* Write and read SEGMENT_HEADER_BYTES bytes. Decoding returns DOCDB_OK, NEWER_FORMAT or CORRUPT. */
 void segment_header_encode(const struct segment_header *header, uint8_t *out);
-bool segment_header_decode(const uint8_t *in, struct segment_header *out);
+int segment_header_decode(const uint8_t *in, struct segment_header *out);
 
 struct segment_record {
     docdb_info info;

@@ -101,31 +101,43 @@ uint64_t segments_bytes(struct segments *segments) {
     return bytes;
 }
 
-int segments_adopt(struct segments *segments, uint32_t number, uint64_t bytes) {
-    char path[PATH_BYTES];
-    uint8_t bytes_of_header[SEGMENT_HEADER_BYTES];
+/* Reads and checks the header of an open segment that must hold `bytes` bytes. */
+static int header_check(struct segments *segments, int file, const char *path, uint32_t number, uint64_t bytes) {
+    uint8_t in[SEGMENT_HEADER_BYTES];
     struct segment_header header = {0};
     struct os_stat stat = {0};
+    int64_t got = os_pread(segments->os, file, in, sizeof in, 0);
+    int rc = got < 0 ? (int)got : os_fstat(segments->os, file, &stat);
+    if (rc != 0) {
+        log_error(segments->log, "reading the segment %s failed: %s", path, strerror(-rc));
+        return error_from_os(rc);
+    }
+    int status = (size_t)got < sizeof in ? DOCDB_ERR_CORRUPT : segment_header_decode(in, &header);
+    if (status == DOCDB_ERR_NEWER_FORMAT) {
+        log_error(segments->log, "the segment %s was written by a newer version of DocDB; use that version", path);
+    } else if (status != DOCDB_OK || header.store_id != segments->store_id ||
+               header.database_id != segments->database_id || header.number != number || stat.bytes < bytes) {
+        log_error(segments->log,
+                  "damaged data: the header of the segment %s does not match, or it is shorter than %" PRIu64
+                  " bytes",
+                  path, bytes);
+        status = DOCDB_ERR_CORRUPT;
+    }
+    return status;
+}
+
+int segments_adopt(struct segments *segments, uint32_t number, uint64_t bytes) {
+    char path[PATH_BYTES];
     segment_path(segments->directory, number, path, sizeof path);
     int file = os_open(segments->os, path, OS_READ | OS_WRITE);
     if (file < 0) {
         log_error(segments->log, "can't open the segment %s: %s", path, strerror(-file));
         return file == -ENOENT ? DOCDB_ERR_CORRUPT : error_from_os(file);
     }
-    int64_t got = os_pread(segments->os, file, bytes_of_header, sizeof bytes_of_header, 0);
-    int rc = got < 0 ? (int)got : os_fstat(segments->os, file, &stat);
-    int status = error_from_os(rc);
-    if (status == DOCDB_OK &&
-        ((size_t)got < sizeof bytes_of_header || !segment_header_decode(bytes_of_header, &header) ||
-         header.store_id != segments->store_id || header.database_id != segments->database_id ||
-         header.number != number || stat.bytes < bytes)) {
-        log_error(segments->log,
-                  "the segment %s is damaged: its header does not match, or it is shorter than %" PRIu64 " bytes",
-                  path, bytes);
-        status = DOCDB_ERR_CORRUPT;
-    }
+    int status = header_check(segments, file, path, number, bytes);
     if (status == DOCDB_OK) {
-        status = table_add(segments, &(struct segment){.number = number, .file = file, .bytes = bytes});
+        status =
+            table_add(segments, &(struct segment){.number = number, .file = file, .bytes = bytes, .synced = true});
     }
     if (status != DOCDB_OK) {
         (void)os_close(segments->os, file);
@@ -212,7 +224,7 @@ static int appendable(struct segments *segments, uint64_t bytes) {
         segments->buffered = 0;
     }
     uint64_t end = segments->write_offset + segments->buffered;
-    if (exists && (end <= SEGMENT_HEADER_BYTES || end + bytes <= LIMIT_SEGMENT_BYTES)) {
+    if (exists && !last.failed && (end <= SEGMENT_HEADER_BYTES || end + bytes <= LIMIT_SEGMENT_BYTES)) {
         return DOCDB_OK;
     }
     int status = segments_sync(segments);
@@ -265,6 +277,7 @@ int segments_sync(struct segments *segments) {
     if (status == DOCDB_OK) {
         rwlock_lock(&segments->lock);
         segments->table[segments->count - 1].bytes = segments->write_offset;
+        segments->table[segments->count - 1].synced = true;
         rwlock_unlock(&segments->lock);
         segments->appending = false;
     }
@@ -272,8 +285,23 @@ int segments_sync(struct segments *segments) {
 }
 
 void segments_rollback(struct segments *segments) {
+    if (!segments->appending) {
+        return;
+    }
     segments->buffered = 0;
     segments->appending = false;
+    rwlock_lock(&segments->lock);
+    if (segments->count > 0) {
+        /* After a failed write or sync the kernel may hold for clean what never reached the disk, so nothing more
+         * goes to this file. One that was never synced holds nothing that counts; its number is used again. */
+        struct segment *last = &segments->table[segments->count - 1];
+        last->failed = true;
+        if (!last->synced) {
+            (void)os_close(segments->os, last->file);
+            segments->count--;
+        }
+    }
+    rwlock_unlock(&segments->lock);
 }
 
 /* ---- Reading ---- */

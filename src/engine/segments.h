@@ -21,6 +21,8 @@ struct segment {
     uint32_t number;
     int file;
     uint64_t bytes; /* its recorded end */
+    bool synced;    /* up to there, at least once */
+    bool failed;    /* a write or sync of it failed: no more is appended */
 };
 
 struct segments {
@@ -59,7 +61,7 @@ int segments_append(struct segments *segments, const char *id, const docdb_doc *
                     struct location *out);
 /* Makes what was appended durable, and its end the recorded one. */
 int segments_sync(struct segments *segments);
-/* Forgets what was appended since the last sync. */
+/* Forgets what was appended since the last sync, after a failure. */
 void segments_rollback(struct segments *segments);
 
 /* Reads the document of `view` at its location, checks it, and returns it with one reference.

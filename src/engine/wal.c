@@ -129,6 +129,10 @@ static int file_make_on_disk(struct wal *wal, const struct wal_file *made, const
     if (spare != NULL) {
         wal_file_path(wal->directory, spare->number, path, sizeof path);
         rc = os_rename(wal->os, path, temporary);
+        if (rc == 0) {
+            rc = os_sync_directory(wal->os,
+                                   wal->directory); /* else a crash could leave the new header under the old name */
+        }
     }
     if (rc == 0) {
         rc = file_write_new(wal, temporary, made, spare != NULL);
