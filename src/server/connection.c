@@ -1,6 +1,7 @@
 /* See connection.h. */
 #include "server/connection.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -366,6 +367,7 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *out) {
         struct frame frame;
         frame_decode(&frame, connection->input);
         size_t whole = FRAME_BYTES + (size_t)frame.body_bytes;
+        assert(whole > connection->input_bytes); /* else reading had stopped: see on_read */
         capacity = capacity > whole ? whole : capacity;
     }
     if (!input_reserve(connection, capacity)) {
@@ -374,6 +376,26 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *out) {
     }
     *out = uv_buf_init((char *)connection->input + connection->input_bytes,
                        (unsigned)(capacity - connection->input_bytes));
+}
+
+static void reading_set(struct connection *connection, bool reading);
+
+/* Takes what was read, as far as back-pressure lets it, and keeps the rest. */
+static void input_add(struct connection *connection, const uint8_t *data, size_t bytes) {
+    if (connection->input_bytes != 0) {
+        connection->input_bytes += bytes;
+        input_take(connection);
+        return;
+    }
+    size_t taken = frames_take(connection, data, bytes);
+    if (taken < bytes) {
+        if (!input_reserve(connection, bytes - taken)) {
+            connection_close(connection);
+            return;
+        }
+        memcpy(connection->input, data + taken, bytes - taken);
+        connection->input_bytes = bytes - taken;
+    }
 }
 
 static void on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *buffer) {
@@ -390,21 +412,10 @@ static void on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *buffer) 
         return;
     }
     connection_touch(connection);
-    size_t bytes = (size_t)count;
-    if (connection->input_bytes != 0) {
-        connection->input_bytes += bytes;
-        input_take(connection);
-        return;
-    }
-    const uint8_t *data = (const uint8_t *)buffer->base;
-    size_t taken = frames_take(connection, data, bytes);
-    if (taken < bytes) {
-        if (!input_reserve(connection, bytes - taken)) {
-            connection_close(connection);
-            return;
-        }
-        memcpy(connection->input, data + taken, bytes - taken);
-        connection->input_bytes = bytes - taken;
+    input_add(connection, (const uint8_t *)buffer->base, (size_t)count);
+    if (!may_take_requests(connection)) {
+        /* At once: libuv reads on as long as a read fills its buffer, and there may be whole frames in ours now. */
+        reading_set(connection, false);
     }
 }
 

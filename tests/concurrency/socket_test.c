@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/event.h"
 #include "base/thread.h"
@@ -415,6 +416,8 @@ static void scanned_document_outlives_the_scan(void **state) {
 
 enum { THREADS = 8, COMMITS = 500 };
 
+#define HELD_MAX 30 /* below what the server takes from one connection: 8 MiB */
+
 struct worker {
     pthread_t thread;
     docdb_db *db;
@@ -594,6 +597,86 @@ static void back_pressure_loses_nothing(void **state) {
     free(data);
 }
 
+/* Holds the acknowledgement of commits until the server has as many requests in flight as it takes from one
+ * connection, then lets go of all. Runs on a thread of its own, as the writer is held up by then. */
+struct holder {
+    pthread_t thread;
+    struct mutex mutex;
+    struct condition full;
+    docdb_ack *held[HELD_MAX];
+    size_t count;
+    size_t wanted; /* 0: nothing is held */
+};
+
+static int hold(void *arg, const docdb_commit_event *event, docdb_ack *ack) {
+    (void)event;
+    struct holder *holder = arg;
+    mutex_lock(&holder->mutex);
+    bool later = holder->count < holder->wanted;
+    if (later) {
+        holder->held[holder->count++] = ack;
+        condition_signal(&holder->full);
+    }
+    mutex_unlock(&holder->mutex);
+    return later ? DOCDB_OBSERVE_LATER : DOCDB_OBSERVED;
+}
+
+static void *hold_until_full(void *arg) {
+    struct holder *holder = arg;
+    mutex_lock(&holder->mutex);
+    while (holder->count < holder->wanted) {
+        condition_wait(&holder->full, &holder->mutex);
+    }
+    mutex_unlock(&holder->mutex);
+    (void)usleep(2000); /* the server reads on, as far as it does */
+    mutex_lock(&holder->mutex);
+    holder->wanted = 0;
+    size_t count = holder->count;
+    holder->count = 0;
+    mutex_unlock(&holder->mutex);
+    for (size_t i = 0; i < count; i++) {
+        docdb_ack_release(holder->held[i]);
+    }
+    return NULL;
+}
+
+/* Requests of the size of the server's read buffer, while nothing is acknowledged: it stops in the middle of its
+ * reads, with whole frames already there. */
+static void back_pressure_in_the_middle_of_a_read_loses_nothing(void **state) {
+    struct test *test = *state;
+    enum { ROUNDS = 40, WRITES = 45 };
+    const size_t bytes = 256u << 10;
+    struct holder holder = {0};
+    docdb_observer *observer = NULL;
+    char *data = calloc(1, bytes);
+    assert_non_null(data);
+    mutex_init(&holder.mutex);
+    condition_init(&holder.full);
+    assert_int_equal(docdb_observe(test->fixture.engine, hold, &holder, &observer), DOCDB_OK);
+    for (int round = 0; round < ROUNDS; round++) {
+        struct worker worker = {.db = test->db};
+        atomic_init(&worker.left, WRITES);
+        event_init(&worker.done);
+        mutex_lock(&holder.mutex);
+        holder.wanted = HELD_MAX;
+        mutex_unlock(&holder.mutex);
+        assert_int_equal(thread_start(&holder.thread, "holder", hold_until_full, &holder), 0);
+        for (int i = 0; i < WRITES; i++) {
+            docdb_txn *txn = NULL;
+            assert_int_equal(docdb_begin(test->db, DOCDB_TXN_BLIND, &txn), DOCDB_OK);
+            assert_int_equal(docdb_txn_put(txn, "a", data, bytes - (size_t)round), DOCDB_OK);
+            docdb_commit_async(txn, worker_committed, &worker);
+        }
+        event_wait(&worker.done);
+        thread_join(holder.thread);
+        assert_int_equal(atomic_load(&worker.failed), 0);
+    }
+    docdb_unobserve(observer);
+    condition_fini(&holder.full);
+    mutex_fini(&holder.mutex);
+    free(data);
+}
+
 /* Several clients together bring more than the server hands to the engine at once: all wait their turn, all get
  * through. */
 static void crowd_of_clients_gets_through(void **state) {
@@ -654,6 +737,7 @@ int main(void) {
         TEST(threads_share_one_connection),
         TEST(commit_callbacks_may_use_the_connection),
         TEST(back_pressure_loses_nothing),
+        TEST(back_pressure_in_the_middle_of_a_read_loses_nothing),
         TEST(crowd_of_clients_gets_through),
     };
     return cmocka_run_group_tests_name("socket", tests, NULL, NULL);
