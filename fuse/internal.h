@@ -4,7 +4,7 @@
  * Reading order: mount.c (start, stop, threads), node.c (the cache protocol), ops_name.c, ops_dir.c, ops_file.c
  * (what each request does), handle.c (an open file), commit.c (from FLUSH, FSYNC, RELEASE to a commit and back),
  * lastclose.c (is this the last close? was the writer killed?), notify.c (the observer), stale.c (what a crash left
- * mounted).
+ * mounted), guard.c (a killed server takes its connection with it).
  *
  * Lock order: listing.mutex, then tree.mutex; every other mutex is taken alone. No lock is held while a commit is
  * submitted or waited for, a request answered that others wait for, a notification sent or /proc looked at; only
@@ -68,6 +68,7 @@ struct commits {
 };
 
 struct mount {
+    pid_t guard; /* ends the connection when we are killed: guard.c */
     docdb *runtime;
     struct log log;
     char *mount_point; /* absolute */

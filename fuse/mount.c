@@ -23,6 +23,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "fuse/guard.h"
 #include "fuse/internal.h"
 
 #define WORKERS_END_MS 2000 /* how long the end of the connection is waited for before threads are cancelled */
@@ -362,6 +363,12 @@ int mount_start(docdb *runtime, const struct mount_options *options, struct moun
         mount_destroy(mount);
         return status;
     }
+    mount->guard = guard_start(mount->mount_point, mount->lastclose.device_major, mount->lastclose.device_minor);
+    if (mount->guard < 0) {
+        log_warning(&mount->log,
+                    "no guard process for the mount (%s): clients may hang, not fail, if this server is killed",
+                    strerror(-mount->guard));
+    }
     *out = mount;
     return DOCDB_OK;
 }
@@ -376,6 +383,7 @@ void mount_stop(struct mount *mount) {
     commits_stop(&mount->commits);
     session_unmount(mount);
     workers_join(mount);
+    guard_stop(mount->guard);
     docdb_unobserve(mount->observer);
     helpers_close(mount);
     mount_destroy(mount);

@@ -21,10 +21,11 @@ struct mount_options {
 int mount_possible(docdb_error *error);
 
 /*
- * Mounts `runtime` (embedded; it must outlive the mount) and serves it on threads of its own. A stale mount that a
- * crash left there is cleared first. When it returns DOCDB_OK the mount can be used. Errors, each with a message:
- * NO_DIRECTORY (missing, or not a directory), LOCKED (something live is mounted there), UNSUPPORTED, PERMISSION,
- * IO, MEMORY.
+ * Call it on the main thread: a guard process that ends the connection when the server is killed watches the thread
+ * that called. Mounts `runtime` (embedded; it must outlive the mount) and serves it on threads of its own. A stale
+ * mount that a crash left there is cleared first. When it returns DOCDB_OK the mount can be used. Errors, each with
+ * a message: NO_DIRECTORY (missing, or not a directory), LOCKED (something live is mounted there), UNSUPPORTED,
+ * PERMISSION, IO, MEMORY.
  */
 int mount_start(docdb *runtime, const struct mount_options *options, struct mount **out, docdb_error *error);
 
