@@ -213,7 +213,7 @@ static int manifest_fill(const struct checkpoint *checkpoint, const bool *writte
 }
 
 /* Everything up to the new manifest, and what it makes garbage. */
-static int checkpoint_write(struct checkpoint *checkpoint) REQUIRES(checkpoint->engine->checkpoint_mutex) {
+static int checkpoint_write(struct checkpoint *checkpoint) {
     struct engine *engine = checkpoint->engine;
     struct manifest manifest = {0};
     bool *written = calloc(checkpoint->database_count + 1, sizeof *written);
