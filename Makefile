@@ -81,32 +81,43 @@ all: $(BIN) $(LIB_A) $(LIB_SO) $(EXAMPLES) $(MANUALS) docdb ## build the program
 docdb: $(BIN)
 	@ln -sf $(BIN) docdb
 
+# `make V=1` shows the commands.
+Q := $(if $(V),,@)
+say = $(if $(V),,@printf '  %-4s %s\n' '$(1)' '$@')
+
 $(BUILD)/obj/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(call pkg,--cflags,$(BIN_PACKAGES)) -c $< -o $@
+	$(call say,CC)
+	$(Q)$(CC) $(ALL_CFLAGS) $(call pkg,--cflags,$(BIN_PACKAGES)) -c $< -o $@
 
 $(LIB_A): $(LIB_OBJ)
+	$(call say,AR)
 	@rm -f $@
-	ar rcs $@ $^
+	$(Q)ar rcs $@ $^
 
 $(LIB_SO): $(LIB_OBJ)
-	$(CC) -shared -Wl,-soname,libdocdb.so.$(SOVERSION) $(ALL_LDFLAGS) $^ -o $@ $(call pkg,--libs,$(LIB_PACKAGES))
+	$(call say,LD)
+	$(Q)$(CC) -shared -Wl,-soname,libdocdb.so.$(SOVERSION) $(ALL_LDFLAGS) $^ -o $@ $(call pkg,--libs,$(LIB_PACKAGES))
 
 $(BIN): $(CLI_OBJ) $(BIN_OBJ) $(LIB_A)
-	$(CC) $(ALL_LDFLAGS) $^ -o $@ $(call pkg,--libs,$(BIN_PACKAGES))
+	$(call say,LD)
+	$(Q)$(CC) $(ALL_LDFLAGS) $^ -o $@ $(call pkg,--libs,$(BIN_PACKAGES))
 
 $(BUILD)/tests/benchmarks/%: EXTRA_LIBS = $(BENCH_LIBS)
 $(TESTS) $(BENCHES) $(TOOLS): $(BUILD)/%: $(BUILD)/obj/%.o $(TESTLIB_OBJ) $(BIN_OBJ) $(LIB_A)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_LDFLAGS) $^ -o $@ $(call pkg,--libs,$(BIN_PACKAGES) $(TEST_PACKAGES)) -lm $(EXTRA_LIBS)
+	$(call say,LD)
+	$(Q)$(CC) $(ALL_LDFLAGS) $^ -o $@ $(call pkg,--libs,$(BIN_PACKAGES) $(TEST_PACKAGES)) -lm $(EXTRA_LIBS)
 
 $(EXAMPLES): $(BUILD)/%: $(BUILD)/obj/%.o $(LIB_A)
 	@mkdir -p $(@D)
-	$(CC) $(ALL_LDFLAGS) $^ -o $@ $(call pkg,--libs,$(LIB_PACKAGES))
+	$(call say,LD)
+	$(Q)$(CC) $(ALL_LDFLAGS) $^ -o $@ $(call pkg,--libs,$(LIB_PACKAGES))
 
 $(BUILD)/man/%: docs/man/%.scd
 	@mkdir -p $(@D)
-	scdoc < $< > $@
+	$(call say,MAN)
+	$(Q)scdoc < $< > $@
 
 -include $(patsubst %.o,%.d,$(LIB_OBJ) $(BIN_OBJ) $(CLI_OBJ) $(TESTLIB_OBJ) \
            $(call obj,$(TEST_SRC) $(TOOL_SRC) $(BENCH_SRC) $(EXAMPLE_SRC)))
