@@ -277,8 +277,9 @@ DOCDB_PUBLIC void docdb_doc_release(docdb_doc *doc);
  * create fails with EXISTS when the document exists, update and delete with NOT_FOUND when it does not, put does
  * either. version (may be NULL) gets the commit_seq. data may be NULL when bytes is 0. They never conflict. Errors
  * of a commit: BAD_ID, DOC_TOO_LARGE, TXN_TOO_LARGE, NO_DATABASE, NO_SPACE, MEMORY, READ_ONLY, IO, CLOSING,
- * DISCONNECTED. After an IO error of the WAL the runtime is read-only until it is opened again, and what the failed
- * commit wrote may or may not be there then; every other error left nothing behind.
+ * DISCONNECTED. After a failed write or sync of the WAL (IO) the runtime is read-only until it is opened again, as
+ * docdb_get_stats says, and what the failed commit wrote may or may not be there then. An IO error that leaves it
+ * writable (the next WAL file could not be made) and every other error left nothing behind.
  */
 DOCDB_PUBLIC DOCDB_CHECKED int docdb_create(docdb_db *db, const char *id, const void *data, size_t bytes,
                                             uint64_t *version);
