@@ -19,10 +19,6 @@ void wal_file_path(const char *directory, uint64_t number, char *out, size_t byt
     (void)snprintf(out, bytes, "%s/%016" PRIx64 ".wal", directory, number);
 }
 
-static uint64_t file_end(const struct wal_file *file) {
-    return file->start_lsn + file->file_bytes - WAL_BLOCK_BYTES;
-}
-
 int wal_init(struct wal *wal, const struct docdb_os *os, const struct log *log, const char *data_directory,
              uint64_t store_id, uint64_t file_bytes) {
     *wal = (struct wal){.os = os, .log = log, .store_id = store_id, .file_bytes = file_bytes, .file = -1};
@@ -163,7 +159,7 @@ static int file_make(struct wal *wal) REQUIRES(wal->mutex) {
     wal->files = files;
     if (wal->file_count > 0) {
         made.number = files[wal->file_count - 1].number + 1;
-        made.start_lsn = file_end(&files[wal->file_count - 1]);
+        made.start_lsn = wal_file_end(&files[wal->file_count - 1]);
     }
     bool reuse = wal->spare_count > 0;
     if (reuse) {
@@ -215,7 +211,7 @@ int wal_release(struct wal *wal, uint64_t lsn) {
     int rc = 0;
     mutex_lock(&wal->mutex);
     size_t gone = 0;
-    while (gone + 1 < wal->file_count && file_end(&wal->files[gone]) <= lsn &&
+    while (gone + 1 < wal->file_count && wal_file_end(&wal->files[gone]) <= lsn &&
            wal->files[gone].number < wal->current.number) {
         const struct wal_file *file = &wal->files[gone];
         if (wal->spare_count < sizeof wal->spares / sizeof wal->spares[0] && file->file_bytes == wal->file_bytes) {
@@ -266,7 +262,7 @@ static int file_holding(struct wal *wal, uint64_t lsn, struct wal_file *out) {
     int status = DOCDB_ERR_NOT_FOUND;
     mutex_lock(&wal->mutex);
     for (size_t i = 0; i < wal->file_count; i++) {
-        if (lsn >= wal->files[i].start_lsn && lsn < file_end(&wal->files[i])) {
+        if (lsn >= wal->files[i].start_lsn && lsn < wal_file_end(&wal->files[i])) {
             *out = wal->files[i];
             status = DOCDB_OK;
             break;
@@ -300,7 +296,7 @@ int wal_batch_begin(struct wal *wal, uint64_t bytes) {
     uint64_t end = wal->appended.lsn + round_up(bytes, WAL_BLOCK_BYTES);
     int status = DOCDB_OK;
     mutex_lock(&wal->mutex);
-    while (status == DOCDB_OK && (wal->file_count == 0 || file_end(&wal->files[wal->file_count - 1]) < end)) {
+    while (status == DOCDB_OK && (wal->file_count == 0 || wal_file_end(&wal->files[wal->file_count - 1]) < end)) {
         if (wal->making) {
             condition_wait(&wal->made, &wal->mutex);
         } else {
@@ -331,7 +327,7 @@ static int file_write(struct wal *wal, const uint8_t *data, size_t bytes) {
 static int buffer_write(struct wal *wal) {
     size_t done = 0;
     while (done < wal->buffered) {
-        uint64_t room = file_end(&wal->current) - wal->write_lsn;
+        uint64_t room = wal_file_end(&wal->current) - wal->write_lsn;
         if (room == 0) {
             struct wal_file next;
             int status = file_holding(wal, wal->write_lsn, &next); /* wal_batch_begin made it */

@@ -32,6 +32,11 @@ struct wal_file {
     uint64_t file_bytes;
 };
 
+/* The LSN behind its last byte. */
+static inline uint64_t wal_file_end(const struct wal_file *file) {
+    return file->start_lsn + file->file_bytes - WAL_BLOCK_BYTES;
+}
+
 /* Where the log ends: what the next record continues. */
 struct wal_position {
     uint64_t lsn;

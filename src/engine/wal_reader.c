@@ -15,10 +15,6 @@
 #define WINDOW_BYTES ((size_t)1 << 20)
 #define NO_FILE      SIZE_MAX
 
-static uint64_t file_end(const struct wal_file *file) {
-    return file->start_lsn + file->file_bytes - WAL_BLOCK_BYTES;
-}
-
 /* ---- Finding the files ---- */
 
 struct listing {
@@ -97,7 +93,7 @@ static int files_check(struct wal_reader *reader, uint64_t lsn, docdb_error *err
     if (reader->file_count > 1) {
         qsort(reader->files, reader->file_count, sizeof *reader->files, by_number);
     }
-    while (first + 1 < reader->file_count && file_end(&reader->files[first]) <= lsn) {
+    while (first + 1 < reader->file_count && wal_file_end(&reader->files[first]) <= lsn) {
         first++;
     }
     if (reader->file_count > 0) {
@@ -105,7 +101,7 @@ static int files_check(struct wal_reader *reader, uint64_t lsn, docdb_error *err
         reader->file_count -= first;
     }
     if (reader->file_count == 0 ? lsn != 0
-                                : reader->files[0].start_lsn > lsn || file_end(&reader->files[0]) < lsn) {
+                                : reader->files[0].start_lsn > lsn || wal_file_end(&reader->files[0]) < lsn) {
         return error_set(error, DOCDB_ERR_CORRUPT,
                          "damaged data: the WAL file that holds LSN %" PRIu64
                          " is missing from %s; restore it from a "
@@ -113,7 +109,7 @@ static int files_check(struct wal_reader *reader, uint64_t lsn, docdb_error *err
                          lsn, reader->directory);
     }
     for (size_t i = 1; i < reader->file_count; i++) {
-        if (reader->files[i].start_lsn != file_end(&reader->files[i - 1])) {
+        if (reader->files[i].start_lsn != wal_file_end(&reader->files[i - 1])) {
             return error_set(error, DOCDB_ERR_CORRUPT,
                              "damaged data: a WAL file between numbers %" PRIu64 " and %" PRIu64
                              " is missing from %s; restore it from a backup",
@@ -158,7 +154,7 @@ void wal_reader_close(struct wal_reader *reader) {
  * negative errno value. */
 static int64_t file_read(struct wal_reader *reader, uint64_t lsn, uint8_t *out, size_t bytes) {
     size_t i = 0;
-    while (i < reader->file_count && lsn >= file_end(&reader->files[i])) {
+    while (i < reader->file_count && lsn >= wal_file_end(&reader->files[i])) {
         i++;
     }
     if (i == reader->file_count) {
@@ -177,7 +173,7 @@ static int64_t file_read(struct wal_reader *reader, uint64_t lsn, uint8_t *out, 
             return reader->file;
         }
     }
-    uint64_t room = file_end(&reader->files[i]) - lsn;
+    uint64_t room = wal_file_end(&reader->files[i]) - lsn;
     size_t chunk = bytes < room ? bytes : (size_t)room;
     return os_pread(reader->os, reader->file, out, chunk, WAL_BLOCK_BYTES + lsn - reader->files[i].start_lsn);
 }
@@ -213,7 +209,7 @@ static int log_read(struct wal_reader *reader, uint64_t lsn, void *out, uint64_t
 /* ---- Records ---- */
 
 static uint64_t log_end(const struct wal_reader *reader) {
-    return reader->file_count == 0 ? 0 : file_end(&reader->files[reader->file_count - 1]);
+    return reader->file_count == 0 ? 0 : wal_file_end(&reader->files[reader->file_count - 1]);
 }
 
 /* Reads the record header at `lsn` with its meta (from malloc). END: there is no whole record that says it belongs

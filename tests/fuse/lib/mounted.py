@@ -227,8 +227,8 @@ def mounted_server(options=()):
 
 
 def seed_random():
-    seed = int(os.environ.get("DOCDB_TEST_SEED") or random.SystemRandom().randrange(1 << 32))
-    print("seed: DOCDB_TEST_SEED=%d" % seed)
+    seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 32))
+    print("seed: SEED=%d" % seed)
     random.seed(seed)
     return seed
 
