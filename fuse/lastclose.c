@@ -14,8 +14,8 @@
  * The trap: /proc/PID/stat and /proc/PID/fd block, unkillable, while PID is inside execve closing a close-on-exec
  * descriptor, and that process waits for our answer to its FLUSH. Hence: statm first; never look at a process that
  * neither opened nor wrote; look from a thread of its own (the scanner), with a watch thread that answers "commit"
- * for every job older than LASTCLOSE_TIMEOUT_MS, whether it is being looked at or still queued behind one that is.
- * The answer frees the other process, and with it the scanner.
+ * (unless the task was killed: that look never blocks) for every job older than LASTCLOSE_TIMEOUT_MS, whether it is
+ * being looked at or still queued behind one that is. The answer frees the other process, and with it the scanner.
  *
  * A server that may not look at another user's /proc/PID/fd (not root) falls back to "the opener's FLUSH commits".
  *
@@ -221,6 +221,11 @@ static void *scanner_main(void *arg) {
     return NULL;
 }
 
+/* What is known without a look that may block: was the closing task killed? */
+static enum lastclose_verdict verdict_late(pid_t thread) {
+    return task_exiting(thread) && task_killed(thread) ? LASTCLOSE_ABORT : LASTCLOSE_COMMIT;
+}
+
 /* Answers what is older than the timeout. Called and returns with the mutex held. */
 static void watch_answer(struct lastclose *lastclose) REQUIRES(lastclose->mutex) {
     int64_t limit = os_monotonic_ns(docdb_os_default()) - LASTCLOSE_TIMEOUT_MS * INT64_C(1000000);
@@ -229,14 +234,15 @@ static void watch_answer(struct lastclose *lastclose) REQUIRES(lastclose->mutex)
         looking->decided = true;
         struct handle *handle = looking->handle;
         fuse_req_t req = looking->req;
+        pid_t thread = looking->thread;
         mutex_unlock(&lastclose->mutex);
-        job_answer(lastclose, handle, req, LASTCLOSE_COMMIT);
+        job_answer(lastclose, handle, req, verdict_late(thread));
         mutex_lock(&lastclose->mutex);
     }
     while (lastclose->first != NULL && lastclose->first->posted_ns < limit) {
         struct lastclose_job *job = job_take(lastclose);
         mutex_unlock(&lastclose->mutex);
-        job_answer(lastclose, job->handle, job->req, LASTCLOSE_COMMIT);
+        job_answer(lastclose, job->handle, job->req, verdict_late(job->thread));
         free(job);
         mutex_lock(&lastclose->mutex);
     }
