@@ -2,9 +2,9 @@
  * struct engine: what the rooms of the engine share. Each part has its own header with its own story.
  *
  * Locks, in the order in which they are taken (docs/architecture.md has the reasons):
- *   checkpoint_mutex -> apply -> catalog.lock -> index.order_lock -> index shard lock -> segments.lock
- *   wal.mutex, snapshots.mutex, queue.mutex, observers.mutex, maintenance.mutex, failure_mutex: innermost, nothing
- * is taken under them (but observers' callbacks run under observers.mutex).
+ *   checkpoint_mutex -> apply -> position_mutex -> catalog.lock -> index.order_lock -> index shard lock ->
+ * segments.lock wal.mutex, snapshots.mutex, queue.mutex, observers.mutex, maintenance.mutex, failure_mutex:
+ * innermost, nothing is taken under them (but observers' callbacks run under observers.mutex).
  */
 #ifndef DOCDB_ENGINE_RUNTIME_H
 #define DOCDB_ENGINE_RUNTIME_H

@@ -3,8 +3,8 @@
  *
  * One batch is: wal_batch_begin, then wal_record_append for each transaction, then wal_batch_write, which makes
  * them durable with one write and one sync (more for what exceeds the buffer). Files are of fixed size and full of
- * zeros before they are used, so a sync writes data only. The current file is followed by a prepared one;
- * wal_prepare makes it in the background.
+ * zeros before they are used, so a sync writes data only. Once the current file is half full, wal_prepare
+ * makes the next one in the background.
  *
  * Failure: wal_batch_begin reserves the room, so "no space" is found before anything is written, and is clean. Any
  * failure of wal_record_append or wal_batch_write is final: the log's tail is then unknown, and the caller must
@@ -108,7 +108,7 @@ bool wal_wants_file(struct wal *wal);
  * or IO. */
 int wal_prepare(struct wal *wal);
 
-/* Releases the files that end at or before `lsn`: one may be kept to be used again, the others are removed. */
+/* Releases the files that end at or before `lsn`: two are kept to be used again, the others removed. */
 int wal_release(struct wal *wal, uint64_t lsn);
 
 /* PATH of a WAL file: "<data directory>/wal/<number, 16 hex digits>.wal"; the one place that forms the name. */

@@ -105,10 +105,17 @@ static void documents_survive_a_restart(void **state) {
     put(fixture->db, "gone", "x");
     assert_int_equal(docdb_delete(fixture->db, "gone", NULL), DOCDB_OK);
     docdb_info before;
+    docdb_db_info db_before;
     assert_int_equal(docdb_stat(fixture->db, "a", &before), DOCDB_OK);
+    assert_int_equal(docdb_db_stat(fixture->db, &db_before), DOCDB_OK);
     for (int round = 0; round < 3; round++) {
         restart(fixture);
         docdb_info after;
+        docdb_db_info db_after;
+        assert_int_equal(docdb_db_stat(fixture->db, &db_after), DOCDB_OK);
+        assert_int_equal(db_before.documents, db_after.documents);
+        assert_int_equal(db_before.document_bytes, db_after.document_bytes);
+        assert_int_equal(db_before.change_time_ns, db_after.change_time_ns);
         assert_int_equal(docdb_stat(fixture->db, "a", &after), DOCDB_OK);
         assert_memory_equal(&before, &after, sizeof before);
         check_document(fixture->db, "a", "alpha");
