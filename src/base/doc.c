@@ -2,6 +2,9 @@
 #include "base/doc.h"
 
 #include <stdlib.h>
+#include <string.h>
+
+#include "base/bytes.h"
 
 docdb_doc *doc_create(size_t bytes) {
     docdb_doc *doc = malloc(sizeof *doc + bytes);
@@ -9,6 +12,21 @@ docdb_doc *doc_create(size_t bytes) {
         return NULL;
     }
     *doc = (docdb_doc){.info = {.bytes = bytes}, .data = doc + 1};
+    atomic_init(&doc->references, 1);
+    return doc;
+}
+
+docdb_doc *doc_create_large(size_t bytes) {
+    size_t padded = (size_t)round_up(bytes, DOC_BLOCK_BYTES);
+    /* One block for the struct, one for the header of the record, then the bytes. */
+    char *memory = aligned_alloc(DOC_BLOCK_BYTES, 2 * (size_t)DOC_BLOCK_BYTES + padded);
+    if (memory == NULL) {
+        return NULL;
+    }
+    docdb_doc *doc = (docdb_doc *)memory;
+    *doc = (docdb_doc){.is_large = true, .info = {.bytes = bytes}, .data = memory + 2 * (size_t)DOC_BLOCK_BYTES};
+    memset(memory + DOC_BLOCK_BYTES, 0, DOC_BLOCK_BYTES);
+    memset((char *)doc->data + bytes, 0, padded - bytes);
     atomic_init(&doc->references, 1);
     return doc;
 }

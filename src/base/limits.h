@@ -33,8 +33,30 @@
 #define LIMIT_WAL_LIMIT_MIN      ((uint64_t)16 << 20)
 #define LIMIT_WAL_LIMIT_DEFAULT  ((uint64_t)256 << 20)
 
-/* A segment takes no more documents once it is this large: compaction works by whole segments. */
-#define LIMIT_SEGMENT_BYTES ((uint64_t)256 << 20)
+/* Kept free in the WAL's files for transactions that only delete: about 10,000 of them when the disk is full. */
+#define LIMIT_WAL_RESERVE_BYTES ((uint64_t)1 << 20)
+/* Kept free on the disk, beside what the next checkpoint must move, for its index files and for compaction. */
+#define LIMIT_SPACE_RESERVE_BYTES ((uint64_t)4 << 20)
+
+/* A segment takes no more documents once it is this large: compaction works by whole segments, so they are a small
+ * part of the data, but never so small that there are very many. */
+#define LIMIT_SEGMENT_BYTES     ((uint64_t)256 << 20)
+#define LIMIT_SEGMENT_BYTES_MIN ((uint64_t)8 << 20)
+#define LIMIT_SEGMENT_SHARE     32u /* of the data in one segment */
+
+/* Segment files kept open for reading, of all databases: half of the usual bound on open files of a process. Beyond
+ * it a file is opened for each read. */
+#define LIMIT_OPEN_SEGMENTS 512u
+
+/* A document of more bytes goes straight to a segment when it is committed, and the WAL only says where: its bytes
+ * are written once. Below that a second write costs less than the sync of a second file. */
+#define LIMIT_INLINE_DOC_BYTES ((uint64_t)128 << 10)
+/* And so do all documents of a transaction with more bytes than this, so that a record of the WAL stays a small
+ * part of a WAL file. */
+#define LIMIT_INLINE_TXN_BYTES ((uint64_t)1 << 20)
+
+/* Large documents are appended to so many databases' segments at once; each such file stays open in between. */
+#define LIMIT_OPEN_APPENDERS 64u
 
 /* Documents that are in a segment are kept in memory too while all resident documents together stay below this. */
 #define LIMIT_RESIDENT_BYTES ((uint64_t)1 << 30)

@@ -219,6 +219,13 @@ static int64_t real_monotonic_ns(void *ctx) {
     return clock_ns(CLOCK_MONOTONIC);
 }
 
+static void real_sleep_ns(void *ctx, int64_t ns) {
+    (void)ctx;
+    struct timespec left = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
+    while (nanosleep(&left, &left) != 0 && errno == EINTR) {
+    }
+}
+
 const struct docdb_os *docdb_os_default(void) {
     static const struct docdb_os real = {
         .open = real_open,
@@ -240,6 +247,7 @@ const struct docdb_os *docdb_os_default(void) {
         .lock = real_lock,
         .realtime_ns = real_realtime_ns,
         .monotonic_ns = real_monotonic_ns,
+        .sleep_ns = real_sleep_ns,
     };
     return &real;
 }
@@ -293,3 +301,5 @@ int os_lock(const struct docdb_os *os, int file) { return os->lock(os->ctx, file
 int64_t os_realtime_ns(const struct docdb_os *os) { return os->realtime_ns(os->ctx); }
 
 int64_t os_monotonic_ns(const struct docdb_os *os) { return os->monotonic_ns(os->ctx); }
+
+void os_sleep_ns(const struct docdb_os *os, int64_t ns) { os->sleep_ns(os->ctx, ns); }

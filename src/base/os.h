@@ -64,6 +64,7 @@ struct docdb_os {
 
     int64_t (*realtime_ns)(void *ctx);  /* since 1970, may jump */
     int64_t (*monotonic_ns)(void *ctx); /* never goes back */
+    void (*sleep_ns)(void *ctx, int64_t ns);
 };
 
 /* The real disk and clock. A static object. */
@@ -89,5 +90,6 @@ int os_free_bytes(const struct docdb_os *os, const char *path, uint64_t *out);
 int os_lock(const struct docdb_os *os, int file);
 int64_t os_realtime_ns(const struct docdb_os *os);
 int64_t os_monotonic_ns(const struct docdb_os *os);
+void os_sleep_ns(const struct docdb_os *os, int64_t ns);
 
 #endif

@@ -12,10 +12,13 @@
 #include "engine/reclaim.h"
 #include "engine/runtime.h"
 
+/* A version that an operation installed. The entry stays while the commit is not complete: it is dirty. */
 struct applied {
     struct entry *entry;
-    struct version *version;
+    docdb_info info;
+    bool tombstone;
     bool created;    /* there was no live document before */
+    bool replaces;   /* there was a version before */
     bool superseded; /* a later operation of the same transaction replaced it */
 };
 
@@ -29,14 +32,17 @@ struct apply {
     size_t count;
 };
 
-/* The newest version of an id if it is a live document, else NULL. */
-const struct version *apply_live(const struct apply *apply, const char *id, size_t id_bytes);
+/* The entry of an id if its newest version is a live document, else NULL. */
+const struct entry *apply_live(const struct apply *apply, const char *id, size_t id_bytes);
 
 /* Each returns DOCDB_OK, NOT_FOUND or MEMORY (or IO, CORRUPT for a rename of a document on disk). */
 
 /* Takes over one reference of doc, whatever it returns; completes doc->info, so nobody else may see it yet.
  * mtime_ns 0: the commit time. */
 int apply_put(struct apply *apply, const char *id, size_t id_bytes, docdb_doc *doc, int64_t mtime_ns);
+/* The put of a document of so many bytes whose record is on disk already (recovery). */
+int apply_put_at(struct apply *apply, const char *id, size_t id_bytes, uint64_t bytes, struct location location,
+                 int64_t mtime_ns);
 int apply_delete(struct apply *apply, const char *id, size_t id_bytes);
 int apply_rename(struct apply *apply, const char *from, size_t from_bytes, const char *to, size_t to_bytes);
 int apply_exchange(struct apply *apply, const char *a, size_t a_bytes, const char *b, size_t b_bytes);

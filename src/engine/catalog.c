@@ -18,15 +18,16 @@ void database_path(const char *data_directory, uint32_t id, char *out, size_t by
 
 struct database *database_create(const struct docdb_os *os, const struct log *log, const char *data_directory,
                                  uint64_t store_id, uint32_t id, const char *name,
-                                 const atomic_uint_fast64_t *published) {
+                                 const atomic_uint_fast64_t *published, atomic_uint *open_files) {
     char path[PATH_BYTES];
     struct database *database = calloc(1, sizeof *database);
     if (database == NULL) {
         return NULL;
     }
     database_path(data_directory, id, path, sizeof path);
-    database->index = index_create(published);
-    int status = segments_init(&database->segments, os, log, path, store_id, id);
+    database->index = index_create(published, &database->segments);
+    int status = segments_init(&database->segments, os, log, path, name, store_id, id, open_files);
+    appender_init(&database->large, &database->segments);
     if (status != DOCDB_OK || database->index == NULL) {
         segments_fini(&database->segments);
         index_destroy(database->index);
@@ -48,9 +49,16 @@ void database_release(struct database *database) {
     if (database == NULL || atomic_fetch_sub_explicit(&database->references, 1, memory_order_acq_rel) != 1) {
         return;
     }
+    appender_close(&database->large);
     index_destroy(database->index);
     segments_fini(&database->segments);
     free(database);
+}
+
+uint64_t database_segment_bytes(const struct database *database) {
+    uint64_t bytes = atomic_load_explicit(&database->index->live_bytes, memory_order_relaxed) / LIMIT_SEGMENT_SHARE;
+    bytes = bytes > LIMIT_SEGMENT_BYTES_MIN ? bytes : LIMIT_SEGMENT_BYTES_MIN;
+    return bytes < LIMIT_SEGMENT_BYTES ? bytes : LIMIT_SEGMENT_BYTES;
 }
 
 /* ---- The table ---- */

@@ -18,13 +18,21 @@ struct database {
     char name[DOCDB_NAME_BYTES_MAX + 1];
     struct index *index;
     struct segments segments;
+    struct segment_appender large; /* the commit path's: documents that go to a segment at once */
     atomic_bool dropped;
     atomic_int_fast64_t change_time_ns;     /* a document was added or removed */
     atomic_uint_fast64_t newest_commit_seq; /* the last commit that changed it */
 
     /* The checkpoint's. */
-    uint64_t checkpoint_number; /* of its index file; 0: none yet */
-    uint64_t checkpoint_seq;    /* what that file holds */
+    uint64_t runs[INDEX_RUNS_MAX + 1]; /* numbers of its index files, the base first */
+    uint64_t run_bytes[INDEX_RUNS_MAX + 1];
+    size_t run_count;
+    uint64_t checkpoint_seq; /* what they hold */
+
+    /* Recovery's: the first commit that could not be replayed, or DOCDB_OK. */
+    int replay_status;
+    uint64_t replay_failed_seq;
+    uint64_t replay_failed_lsn;
 };
 
 struct catalog {
@@ -53,11 +61,14 @@ void catalog_add(struct catalog *catalog, struct database *database);
 /* Removes it from the table and gives up the catalog's reference. */
 void catalog_remove(struct catalog *catalog, struct database *database);
 
+/* How long a segment of the database may become, given how much it holds. */
+uint64_t database_segment_bytes(const struct database *database);
+
 /* A database that is in no catalog yet, with one reference. `data_directory` is the runtime's. NULL: out of memory.
  */
 struct database *database_create(const struct docdb_os *os, const struct log *log, const char *data_directory,
                                  uint64_t store_id, uint32_t id, const char *name,
-                                 const atomic_uint_fast64_t *published);
+                                 const atomic_uint_fast64_t *published, atomic_uint *open_files);
 struct database *database_acquire(struct database *database);
 void database_release(struct database *database);
 

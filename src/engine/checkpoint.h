@@ -2,13 +2,17 @@
  * Checkpoints: moving what is committed from the WAL into the databases' segments, and letting go of the WAL before
  * it.
  *
- * A checkpoint takes a snapshot together with the place in the log that follows it, walks each changed database
- * through that snapshot, appends the documents that are only in the WAL to a segment, and writes the index file.
- * One new manifest makes all of it the checkpoint that recovery starts from. Commits and reads go on meanwhile;
- * MVCC keeps the snapshot's versions.
+ * A checkpoint takes a snapshot together with the place in the log that follows it. Of each database it takes the
+ * list of dirty entries, appends their documents that are only in the WAL to a segment, and writes one index file
+ * (a delta) with where they are; small index files are merged (checkpoint_merge in this file: the newest ones, as
+ * long as they are no larger than those above them together, so that their number stays logarithmic). One new
+ * manifest makes all of it the checkpoint that recovery starts from. Commits and reads go on meanwhile; MVCC keeps
+ * the snapshot's versions.
  *
- * Failure: before the manifest is replaced the old checkpoint stands, and what was written is garbage that the next
- * one collects.
+ * Failure: before the manifest is replaced the old checkpoint stands, the dirty entries go back to their lists, and
+ * what was written is garbage that the next one collects.
+ *
+ * Threads: one checkpoint at a time (engine.checkpoint_mutex), on any thread.
  */
 #ifndef DOCDB_ENGINE_CHECKPOINT_H
 #define DOCDB_ENGINE_CHECKPOINT_H
@@ -16,17 +20,12 @@
 #include "engine/manifest.h"
 #include "engine/runtime.h"
 
-/* Runs one checkpoint, or returns at once when nothing was committed since the last. Any thread. Errors: IO,
- * NO_SPACE, MEMORY, CORRUPT. */
+/* Runs one checkpoint, or returns at once when there is nothing to do. Any thread. Errors: IO, NO_SPACE, MEMORY,
+ * CORRUPT, READ_ONLY. */
 int checkpoint_run(struct engine *engine);
 
-/* Removes the files that `manifest`, which is on the disk, does not need: what an unfinished checkpoint left, and
- * dropped databases. What can't be removed is logged and left for the next time. */
-void checkpoint_collect(struct engine *engine, const struct manifest *manifest);
-
-/* The background thread: prepares the next WAL file, and runs a checkpoint when the WAL has grown or a database was
- * dropped. */
-int maintenance_start(struct engine *engine);
-void maintenance_stop(struct engine *engine);
+/* Makes durable that dropped databases are gone, without a checkpoint of the others, and frees their space. Errors
+ * as checkpoint_run. */
+int checkpoint_forget_dropped(struct engine *engine);
 
 #endif

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/event.h"
+#include "engine/maintenance.h"
 #include "engine/txn.h"
 
 #define RECLAIM_CHUNK 256u /* items freed under one hold of `apply` */
@@ -45,8 +46,9 @@ static int create_apply(struct engine *engine, struct catalog_change *change, ui
     if (status != DOCDB_OK) {
         return status;
     }
-    change->database = database_create(engine->os, &engine->log, engine->directory, engine->store_id,
-                                       engine->next_database_id, change->name, &engine->snapshots.published);
+    change->database =
+        database_create(engine->os, &engine->log, engine->directory, engine->store_id, engine->next_database_id,
+                        change->name, &engine->snapshots.published, &engine->open_files);
     if (change->database == NULL) {
         return DOCDB_ERR_MEMORY;
     }
@@ -134,7 +136,82 @@ static struct request *batch_undo(struct engine *engine, struct request *batch, 
     return reverse(reversed);
 }
 
-/* ---- 3. Log ---- */
+/* ---- 3. Place ---- */
+
+/* Appends the documents of a transaction that go to a segment. */
+static int txn_place(struct engine *engine, struct txn *txn) {
+    struct segment_appender *appender = &txn->database->large;
+    uint64_t segment_bytes = database_segment_bytes(txn->database);
+    int status = DOCDB_OK;
+    for (struct txn_op *op = txn->first; op != NULL && status == DOCDB_OK; op = op->next) {
+        if (op->in_segment) {
+            bool begins = appender->segment == NULL;
+            const docdb_info *info = &txn->apply.applied[op->applied_at].info;
+            status = appender_append(appender, segment_bytes, op->id, op->doc, info, &op->location);
+            engine->open_appenders += begins && appender->segment != NULL ? 1 : 0;
+        }
+    }
+    return status;
+}
+
+static void appender_give_up(struct engine *engine, struct segment_appender *appender) {
+    engine->open_appenders -= appender->segment != NULL ? 1 : 0;
+    appender_abandon(appender);
+}
+
+/* Writes the documents of the batch that go to segments, and makes them durable. They count once the log names
+ * them. */
+static int batch_place(struct engine *engine, struct request *batch) {
+    int status = DOCDB_OK;
+    for (struct request *request = batch; request != NULL && status == DOCDB_OK; request = request->next) {
+        if (request->status == DOCDB_OK && request->kind == REQUEST_TXN) {
+            status = txn_place(engine, txn_of_request(request));
+        }
+    }
+    for (struct request *request = batch; request != NULL; request = request->next) {
+        if (request->status == DOCDB_OK && request->kind == REQUEST_TXN) {
+            struct segment_appender *appender = &txn_of_request(request)->database->large;
+            if (status == DOCDB_OK) {
+                status = appender_sync(appender);
+            }
+            if (status != DOCDB_OK) {
+                appender_give_up(engine, appender);
+            }
+        }
+    }
+    return status;
+}
+
+/* The log names them: tells the index, before a checkpoint can see the commit. */
+static void txn_placed(struct engine *engine, struct txn *txn) {
+    bool evict = atomic_load_explicit(&engine->resident_bytes, memory_order_relaxed) > engine->memory_bytes;
+    for (struct txn_op *op = txn->first; op != NULL; op = op->next) {
+        if (!op->in_segment) {
+            continue;
+        }
+        segments_named(&txn->database->segments, op->location.segment, txn->request.commit_seq);
+        if (!txn->apply.applied[op->applied_at].superseded) {
+            (void)index_relocate(txn->database->index, op->id, txn->request.commit_seq, op->location, evict);
+        }
+    }
+}
+
+static void batch_placed(struct engine *engine, struct request *batch) {
+    for (struct request *request = batch; request != NULL; request = request->next) {
+        if (request->status != DOCDB_OK || request->kind != REQUEST_TXN) {
+            continue;
+        }
+        struct txn *txn = txn_of_request(request);
+        txn_placed(engine, txn);
+        if (appender_is_full(&txn->database->large, database_segment_bytes(txn->database)) ||
+            (engine->open_appenders > LIMIT_OPEN_APPENDERS && txn->database->large.segment != NULL)) {
+            appender_close(&txn->database->large);
+            engine->open_appenders--;
+        }
+    }
+}
+
+/* ---- 4. Log ---- */
 
 static int txn_log(struct engine *engine, struct txn *txn, int64_t now_ns) {
     docdb_doc *few[8];
@@ -150,7 +227,9 @@ static int txn_log(struct engine *engine, struct txn *txn, int64_t now_ns) {
                                 .meta = txn->meta,
                                 .docs = docs};
     for (const struct txn_op *op = txn->first; op != NULL; op = op->next) {
-        if (op->doc != NULL) {
+        if (op->in_segment) {
+            wal_op_place(txn->meta + op->meta_at, op->location.segment, op->location.offset);
+        } else if (op->doc != NULL) {
             docs[append.doc_count++] = op->doc;
         }
     }
@@ -189,7 +268,7 @@ static int batch_log(struct engine *engine, struct request *batch, int64_t now_n
     return status == DOCDB_OK ? wal_batch_write(&engine->wal) : status;
 }
 
-/* ---- 4. Publish ---- */
+/* ---- 5. Publish ---- */
 
 static void request_publish(struct engine *engine, struct request *request, int64_t now_ns) {
     if (request->kind == REQUEST_CREATE_DATABASE) {
@@ -198,13 +277,14 @@ static void request_publish(struct engine *engine, struct request *request, int6
     }
     if (request->kind == REQUEST_DROP_DATABASE) {
         atomic_store_explicit(&change_of(request)->database->dropped, true, memory_order_release);
+        appender_give_up(engine, &change_of(request)->database->large);
         catalog_remove(&engine->catalog, change_of(request)->database);
         return;
     }
     struct txn *txn = txn_of_request(request);
     atomic_store_explicit(&txn->database->newest_commit_seq, request->commit_seq, memory_order_relaxed);
     for (size_t i = 0; i < txn->apply.count; i++) {
-        if (txn->apply.applied[i].created || txn->apply.applied[i].version->tombstone) {
+        if (txn->apply.applied[i].created || txn->apply.applied[i].tombstone) {
             atomic_store_explicit(&txn->database->change_time_ns, now_ns, memory_order_relaxed);
             break;
         }
@@ -228,7 +308,7 @@ static void batch_publish(struct engine *engine, struct request *batch, size_t a
     atomic_fetch_add_explicit(&engine->batches, 1, memory_order_relaxed);
 }
 
-/* ---- 5. Observe ---- */
+/* ---- 6. Observe ---- */
 
 static void change_observe(struct engine *engine, struct catalog_change *change) {
     bool create = change->request.kind == REQUEST_CREATE_DATABASE;
@@ -252,9 +332,9 @@ static void txn_observe(struct engine *engine, struct txn *txn) {
     }
     for (size_t i = 0; i < count; i++) {
         const struct applied *applied = &txn->apply.applied[i];
-        changes[i] = (docdb_change){.kind = applied->version->tombstone ? DOCDB_CHANGE_DELETE : DOCDB_CHANGE_PUT,
+        changes[i] = (docdb_change){.kind = applied->tombstone ? DOCDB_CHANGE_DELETE : DOCDB_CHANGE_PUT,
                                     .id = applied->entry->id,
-                                    .info = applied->version->info,
+                                    .info = applied->info,
                                     .created = applied->created};
     }
     docdb_commit_event event = {.commit_seq = txn->request.commit_seq,
@@ -284,7 +364,7 @@ static void batch_observe(struct engine *engine, struct request *batch) {
     }
 }
 
-/* ---- 6. Complete, 7. reclaim ---- */
+/* ---- 7. Complete, 8. reclaim ---- */
 
 static void batch_complete(struct engine *engine, struct request *batch) {
     while (batch != NULL) {
@@ -318,66 +398,99 @@ static void batch_refuse(struct request *batch, int status) {
     }
 }
 
-/* 1. Room in the WAL and in the reclaimer for whatever the batch does. */
+/* Waits until a checkpoint let go of a part of the log. The caller may make one more attempt then. */
+static int wal_wait(struct engine *engine) {
+    uint64_t lsn = atomic_load(&engine->checkpoint_lsn);
+    int status = checkpoint_wait(engine);
+    return status == DOCDB_OK && atomic_load(&engine->checkpoint_lsn) == lsn ? DOCDB_ERR_NO_SPACE : status;
+}
+
+/* 1. Room in the WAL, on the disk and in the reclaimer for whatever the batch does. */
 static int batch_reserve(struct engine *engine, struct request *batch) {
     uint64_t bytes = 0;
+    uint64_t placed_bytes = 0;
     size_t versions = 0;
-    for (const struct request *request = batch; request != NULL; request = request->next) {
-        bytes += request->bytes;
-        versions += request->kind == REQUEST_TXN
-                        ? 2 * (size_t)((const struct txn *)((const char *)request - offsetof(struct txn, request)))
-                                  ->op_count
-                        : 0;
+    bool frees = true;
+    for (struct request *request = batch; request != NULL; request = request->next) {
+        bytes += request->wal_bytes;
+        placed_bytes += request->bytes - request->wal_bytes;
+        versions += request->kind == REQUEST_TXN ? 2 * (size_t)txn_of_request(request)->op_count : 0;
+        frees = frees && request->frees;
     }
     mutex_lock(&engine->apply);
-    bool room = reclaimer_reserve(&engine->reclaimer, versions);
+    int status = reclaimer_reserve(&engine->reclaimer, versions) ? DOCDB_OK : DOCDB_ERR_MEMORY;
     mutex_unlock(&engine->apply);
-    return room ? wal_batch_begin(&engine->wal, bytes) : DOCDB_ERR_MEMORY;
+    if (status == DOCDB_OK) {
+        status = admission_check(engine, bytes, placed_bytes, frees);
+    }
+    if (status == DOCDB_OK) {
+        status = wal_batch_begin(&engine->wal, bytes, frees ? 0 : LIMIT_WAL_RESERVE_BYTES);
+    }
+    while (status == DOCDB_ERR_BUSY) {
+        status = wal_wait(engine);
+        if (status == DOCDB_OK) {
+            status = wal_batch_begin(&engine->wal, bytes, frees ? 0 : LIMIT_WAL_RESERVE_BYTES);
+        }
+    }
+    return status;
 }
 
 static void maintain(struct engine *engine) {
-    uint64_t wal_bytes = engine->wal.appended.lsn - atomic_load(&engine->checkpoint_lsn);
-    bool checkpoint = wal_bytes > engine->wal_limit_bytes / 2;
+    bool checkpoint = checkpoint_due(engine);
     if (checkpoint || wal_wants_file(&engine->wal)) {
         engine_wake_maintenance(engine, checkpoint);
     }
 }
 
-/* Carries a batch through. */
-static void batch_commit(struct engine *engine, struct request *batch) {
+/* Everything up to the observers. Returns the batch, in order, for batch_complete. */
+static struct request *batch_commit(struct engine *engine, struct request *batch) {
     int64_t now_ns = os_realtime_ns(engine->os);
     int status = atomic_load(&engine->read_only) ? DOCDB_ERR_READ_ONLY : batch_reserve(engine, batch);
     if (status != DOCDB_OK) {
         batch_refuse(batch, status);
-        batch_complete(engine, batch);
-        return;
+        return batch;
     }
     size_t accepted = batch_apply(engine, batch, now_ns);
-    if (accepted > 0) {
-        status = batch_log(engine, batch, now_ns);
-        if (status != DOCDB_OK) {
-            engine_fail(engine, "writing the WAL failed (%s); restart the server once the disk is well",
-                        docdb_error_text(status));
-            batch = batch_undo(engine, batch, DOCDB_ERR_IO);
-        } else {
-            batch_publish(engine, batch, accepted, now_ns);
-            batch_observe(engine, batch);
-            batch_finish(engine, batch);
-        }
+    if (accepted == 0) {
+        return batch;
     }
-    batch_complete(engine, batch);
-    if (accepted > 0) {
-        engine_reclaim(engine);
-        maintain(engine);
+    status = batch_place(engine, batch);
+    if (status != DOCDB_OK) {
+        return batch_undo(engine, batch, status);
     }
+    status = batch_log(engine, batch, now_ns);
+    if (status != DOCDB_OK) {
+        mutex_lock(
+            &engine->complete_mutex); /* what is durable is acknowledged before anything is refused for this */
+        mutex_unlock(&engine->complete_mutex);
+        engine_fail(engine, "writing the WAL failed (%s); restart the server once the disk is well",
+                    docdb_error_text(status));
+        return batch_undo(engine, batch, DOCDB_ERR_IO);
+    }
+    batch_placed(engine, batch);
+    batch_publish(engine, batch, accepted, now_ns);
+    batch_observe(engine, batch);
+    batch_finish(engine, batch);
+    return batch;
 }
 
 bool commit_step(struct engine *engine) {
+    mutex_lock(&engine->commit_mutex);
     struct request *batch = commit_queue_take(&engine->queue);
-    if (batch == NULL) {
+    if (batch != NULL) {
+        batch = batch_commit(engine, batch);
+    }
+    bool any = batch != NULL;
+    mutex_lock(
+        &engine->complete_mutex); /* before the next batch can have it: acknowledged in the order of commits */
+    mutex_unlock(&engine->commit_mutex);
+    batch_complete(engine, batch);
+    mutex_unlock(&engine->complete_mutex);
+    if (!any) {
         return false;
     }
-    batch_commit(engine, batch);
+    engine_reclaim(engine);
+    maintain(engine);
     return true;
 }
 
@@ -389,18 +502,19 @@ static void *commit_main(void *arg) {
 }
 
 int commit_start(struct engine *engine) {
-    if (thread_start(&engine->commit_thread, "docdb-commit", commit_main, engine) != 0) {
-        return DOCDB_ERR_MEMORY;
+    for (size_t i = 0; i < COMMIT_THREADS; i++) {
+        if (thread_start(&engine->commit_threads[i], "docdb-commit", commit_main, engine) != 0) {
+            return DOCDB_ERR_MEMORY;
+        }
+        engine->commit_threads_started++;
     }
-    engine->commit_thread_started = true;
     return DOCDB_OK;
 }
 
 void commit_stop(struct engine *engine) {
     commit_queue_close(&engine->queue);
-    if (engine->commit_thread_started) {
-        thread_join(engine->commit_thread);
-        engine->commit_thread_started = false;
+    for (; engine->commit_threads_started > 0; engine->commit_threads_started--) {
+        thread_join(engine->commit_threads[engine->commit_threads_started - 1]);
     }
 }
 
@@ -417,6 +531,8 @@ static int change_commit(struct engine *engine, struct catalog_change *change) {
     event_init(&change->done);
     ack_init(&change->request.ack, change_ack_released);
     change->request.bytes = WAL_RECORD_HEADER_BYTES + wal_op_bytes(DOCDB_NAME_BYTES_MAX, 0);
+    change->request.wal_bytes = change->request.bytes;
+    change->request.frees = change->request.kind == REQUEST_DROP_DATABASE;
     change->request.complete = change_complete;
     int status = commit_queue_submit(&engine->queue, &change->request);
     if (status != DOCDB_OK) {

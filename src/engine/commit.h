@@ -2,19 +2,22 @@
  * The commit path: from the queue to the disk to the index's readers.
  *
  * One batch is one step (commit_step):
- *   1. reserve   room in the WAL for everything the batch could write; no space refuses the batch, cleanly
+ *   1. reserve   room for everything the batch could write; when there is none it is refused, cleanly
  *   2. apply     under `apply`: check each transaction's preconditions, number it, install its versions, unseen
- *   3. log       append one record a transaction, then one write and one sync
- *   4. publish   one store of the newest commit_seq: all of the batch becomes visible
- *   5. observe   call the observers, in commit_seq order
- *   6. complete  acknowledge each transaction whose observers are done with it
- *   7. reclaim   free what no snapshot needs any more
+ *   3. place     append large documents to a segment and sync it
+ *   4. log       append one record a transaction, then one write and one sync
+ *   5. publish   one store of the newest commit_seq: all of the batch becomes visible
+ *   6. observe   call the observers, in commit_seq order
+ *   7. complete  acknowledge each transaction whose observers are done with it
+ *   8. reclaim   free what no snapshot needs any more
  *
  * Failure: a transaction that fails in 2 is taken back and completed with its error; the others go on. A failure in
- * 3 leaves the tail of the log unknown: the batch is taken back, the runtime is read-only from then on, and nothing
- * more is acknowledged.
+ * 3 takes the whole batch back. A failure in 4 leaves the tail of the log unknown: the batch is taken back, the
+ * runtime is read-only from then on, and nothing more is acknowledged.
  *
- * Threads: one commit thread runs the steps in production; a test may run them itself.
+ * Threads: COMMIT_THREADS run steps in turn: 1 to 6 under commit_mutex, the rest beside the next batch of another
+ * thread, so that waking a hundred waiters does not hold up the disk. complete_mutex is taken before commit_mutex
+ * is given back, so batches complete in order. A test may run steps itself.
  */
 #ifndef DOCDB_ENGINE_COMMIT_H
 #define DOCDB_ENGINE_COMMIT_H

@@ -4,6 +4,9 @@
 #include "base/limits.h"
 #include "docdb.h"
 
+/* Is this a thread that takes from a queue? Then it must not wait for itself to make room. */
+static _Thread_local bool is_consumer;
+
 void commit_queue_init(struct commit_queue *queue) {
     *queue = (struct commit_queue){0};
     mutex_init(&queue->mutex);
@@ -25,7 +28,6 @@ int commit_queue_submit(struct commit_queue *queue, struct request *request) {
     int status = DOCDB_OK;
     request->next = NULL;
     mutex_lock(&queue->mutex);
-    bool is_consumer = queue->has_consumer && pthread_equal(queue->consumer, pthread_self());
     while (is_full(queue) && !is_consumer && !queue->closed) {
         queue->producers_waiting++;
         condition_wait(&queue->room, &queue->mutex);
@@ -75,9 +77,8 @@ static struct request *batch_cut(struct commit_queue *queue) REQUIRES(queue->mut
 
 struct request *commit_queue_take(struct commit_queue *queue) {
     struct request *batch = NULL;
+    is_consumer = true;
     mutex_lock(&queue->mutex);
-    queue->consumer = pthread_self();
-    queue->has_consumer = true;
     while (queue->head == NULL && !queue->closed) {
         queue->consumer_waits = true;
         condition_wait(&queue->not_empty, &queue->mutex);

@@ -20,11 +20,13 @@
 #include "engine/checkpoint.h"
 #include "engine/commit.h"
 #include "engine/handles.h"
+#include "engine/maintenance.h"
 #include "engine/recovery.h"
 #include "engine/scan.h"
 #include "engine/txn.h"
 
-#define PATH_BYTES 4096
+#define PATH_BYTES            4096
+#define CHECKPOINT_RATE_FIRST ((uint64_t)50 << 20) /* bytes of log a second, until one was measured */
 
 /* ---- Shared with the rest of the engine ---- */
 
@@ -48,18 +50,27 @@ void engine_fail(struct engine *engine, const char *format, ...) {
 
 int engine_load(struct engine *engine, struct database *database, const char *id, struct index_view *view,
                 docdb_doc **out) {
-    if (view->doc != NULL) {
-        *out = view->doc;
-        return DOCDB_OK;
-    }
     docdb_doc *doc = NULL;
-    int status = segments_read(&database->segments, id, view, &doc);
+    int status = DOCDB_ERR_END;
+    for (bool found = true; found && status == DOCDB_ERR_END;) {
+        if (view->doc != NULL) {
+            *out = view->doc;
+            return DOCDB_OK;
+        }
+        status = segments_read(&database->segments, id, view, &doc);
+        if (status == DOCDB_ERR_END && atomic_load(&database->dropped)) {
+            return DOCDB_ERR_NO_DATABASE;
+        }
+        /* Compaction moved the record, and its old segment is gone. */
+        found = status == DOCDB_ERR_END &&
+                index_find_version(database->index, id, strlen(id), view->info.version, view);
+    }
     if (status != DOCDB_OK) {
         return status;
     }
     atomic_fetch_add_explicit(&engine->segment_reads, 1, memory_order_relaxed);
     doc_account(doc, &engine->resident_bytes);
-    if (atomic_load_explicit(&engine->resident_bytes, memory_order_relaxed) <= LIMIT_RESIDENT_BYTES) {
+    if (atomic_load_explicit(&engine->resident_bytes, memory_order_relaxed) <= engine->memory_bytes) {
         index_make_resident(database->index, id, view->info.version, doc);
     }
     *out = doc;
@@ -79,6 +90,7 @@ static void limits_set(struct engine *engine, const docdb_options *options) {
     limits->txn_timeout_ms = options->txn_timeout_ms != 0 ? options->txn_timeout_ms : DOCDB_TXN_TIMEOUT_MS_DEFAULT;
     uint64_t wal_limit = options->wal_limit_bytes != 0 ? options->wal_limit_bytes : LIMIT_WAL_LIMIT_DEFAULT;
     engine->wal_limit_bytes = wal_limit > LIMIT_WAL_LIMIT_MIN ? wal_limit : LIMIT_WAL_LIMIT_MIN;
+    engine->memory_bytes = LIMIT_RESIDENT_BYTES;
 }
 
 static struct engine *engine_create(const char *path, const docdb_options *options) {
@@ -98,11 +110,15 @@ static struct engine *engine_create(const char *path, const docdb_options *optio
     observers_init(&engine->observers);
     reclaimer_init(&engine->reclaimer);
     mutex_init(&engine->apply);
+    mutex_init(&engine->commit_mutex);
+    mutex_init(&engine->complete_mutex);
     mutex_init(&engine->position_mutex);
     mutex_init(&engine->checkpoint_mutex);
     mutex_init(&engine->failure_mutex);
     mutex_init(&engine->maintenance.mutex);
     condition_init(&engine->maintenance.wake);
+    condition_init(&engine->maintenance.checkpoint_ended);
+    atomic_init(&engine->checkpoint_rate, CHECKPOINT_RATE_FIRST);
     engine->directory = strdup(path);
     return engine;
 }
@@ -116,11 +132,15 @@ static void engine_destroy(struct engine *engine) NO_THREAD_SAFETY_ANALYSIS {
     observers_fini(&engine->observers);
     commit_queue_fini(&engine->queue);
     snapshots_fini(&engine->snapshots);
+    condition_fini(&engine->maintenance.checkpoint_ended);
     condition_fini(&engine->maintenance.wake);
+    manifest_fini(&engine->manifest);
     mutex_fini(&engine->maintenance.mutex);
     mutex_fini(&engine->failure_mutex);
     mutex_fini(&engine->checkpoint_mutex);
     mutex_fini(&engine->position_mutex);
+    mutex_fini(&engine->complete_mutex);
+    mutex_fini(&engine->commit_mutex);
     mutex_fini(&engine->apply);
     if (engine->lock_file >= 0) {
         (void)os_close(engine->os, engine->lock_file); /* gives up the lock: last */
@@ -410,7 +430,7 @@ static int engine_db_drop(docdb *runtime, const char *name, unsigned flags) {
     struct engine *engine = engine_of(runtime);
     int status = commit_drop_database(engine, name, flags);
     if (status == DOCDB_OK) {
-        engine_wake_maintenance(engine, true); /* a checkpoint without it frees its space */
+        engine_free_dropped(engine);
     }
     return status;
 }
@@ -457,14 +477,16 @@ static int engine_db_stat(docdb_db *db, docdb_db_info *out) {
 static int engine_read(docdb_db *db, const char *id, docdb_doc **out) {
     const struct handle *handle = handle_of(db);
     struct index_view view;
-    int status = handle_check(handle);
-    if (status != DOCDB_OK) {
-        return status;
+    int status = DOCDB_ERR_END;
+    while (status == DOCDB_ERR_END) { /* while what was found is gone before it could be read */
+        status = handle_check(handle);
+        if (status == DOCDB_OK) {
+            status = index_find(handle->database->index, id, strlen(id), INDEX_NEWEST, true, &view)
+                         ? engine_load(handle->engine, handle->database, id, &view, out)
+                         : DOCDB_ERR_NOT_FOUND;
+        }
     }
-    if (!index_find(handle->database->index, id, strlen(id), INDEX_NEWEST, true, &view)) {
-        return DOCDB_ERR_NOT_FOUND;
-    }
-    return engine_load(handle->engine, handle->database, id, &view, out);
+    return status;
 }
 
 static int engine_stat(docdb_db *db, const char *id, docdb_info *out) {

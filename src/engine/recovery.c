@@ -11,7 +11,7 @@
 #include "base/error.h"
 #include "base/limits.h"
 #include "engine/apply.h"
-#include "engine/checkpoint.h"
+#include "engine/collect.h"
 #include "engine/index_file.h"
 #include "engine/manifest.h"
 #include "engine/wal_reader.h"
@@ -54,62 +54,150 @@ int recovery_create_store(struct engine *engine, docdb_error *error) {
     return DOCDB_OK;
 }
 
+/* ---- Progress ---- */
+
+#define PROGRESS_LOOK 65536u /* steps between two looks at the clock */
+#define PROGRESS_NS   INT64_C(1000000000)
+
+/* Work that is logged once a second while it goes on. */
+struct progress {
+    const struct engine *engine;
+    char what[DOCDB_NAME_BYTES_MAX + 64];
+    const char *unit;
+    uint64_t all;
+    uint64_t done;
+    uint64_t looked; /* done at the last look */
+    int64_t logged_ns;
+};
+
+static void progress_init(struct progress *progress, const struct engine *engine, const char *what,
+                          const char *unit, uint64_t all) {
+    *progress =
+        (struct progress){.engine = engine, .unit = unit, .all = all, .logged_ns = os_monotonic_ns(engine->os)};
+    (void)snprintf(progress->what, sizeof progress->what, "%s", what);
+}
+
+static void progress_step(struct progress *progress, uint64_t steps) {
+    progress->done += steps;
+    if (progress->done - progress->looked < PROGRESS_LOOK) {
+        return;
+    }
+    progress->looked = progress->done;
+    int64_t now_ns = os_monotonic_ns(progress->engine->os);
+    if (now_ns - progress->logged_ns >= PROGRESS_NS) {
+        progress->logged_ns = now_ns;
+        log_info(&progress->engine->log, "%s: %" PRIu64 " of %" PRIu64 " %s", progress->what, progress->done,
+                 progress->all, progress->unit);
+    }
+}
+
 /* ---- The checkpoint ---- */
 
+/* The documents of one database, on their way from its index files into its index. */
 struct loading {
     struct engine *engine;
     struct database *database;
+    const struct index_file_set *set;
+    int64_t *live_bytes; /* of the segments with the numbers from first_segment on */
+    uint32_t first_segment;
+    uint32_t segment_span;
+    struct progress progress;
 };
-
-static int loading_segment(void *arg, uint32_t number, uint64_t bytes) {
-    struct loading *loading = arg;
-    return segments_adopt(&loading->database->segments, number, bytes);
-}
 
 static int loading_entry(void *arg, const struct index_file_entry *in) {
     struct loading *loading = arg;
-    struct index *index = loading->database->index;
-    struct version *version = version_create();
-    struct entry *entry = version == NULL ? NULL : index_ensure(index, in->id, strlen(in->id));
-    if (entry == NULL) {
-        version_destroy(version);
-        return DOCDB_ERR_MEMORY;
+    uint32_t slot = in->location.segment - loading->first_segment;
+    if (slot >= loading->segment_span) {
+        log_error(&loading->engine->log,
+                  "damaged data: an index file of database \"%s\" names a segment that it does not list",
+                  loading->database->name);
+        return DOCDB_ERR_CORRUPT;
     }
-    version->info = in->info;
-    version->checksum = in->checksum;
-    version->location = in->location;
-    index_install(index, entry, version);
-    return DOCDB_OK;
+    loading->live_bytes[slot] += (int64_t)segment_record_bytes(in->id_bytes, in->info.bytes);
+    progress_step(&loading->progress, 1);
+    return index_load_add(loading->database->index, in->id, in->id_bytes, &in->info, in->location);
+}
+
+/* Takes over the segments, and makes room for what is counted of each. */
+static int loading_segments(struct loading *loading) {
+    const struct index_file_set *set = loading->set;
+    int status = DOCDB_OK;
+    for (size_t i = 0; i < set->segment_count && status == DOCDB_OK; i++) {
+        status = segments_adopt(&loading->database->segments, set->segments[i].number, set->segments[i].bytes);
+    }
+    if (set->segment_count > 0) {
+        loading->first_segment = set->segments[0].number;
+        loading->segment_span = set->segments[set->segment_count - 1].number - loading->first_segment + 1;
+    }
+    loading->live_bytes = calloc((size_t)loading->segment_span + 1, sizeof *loading->live_bytes);
+    return loading->live_bytes == NULL ? DOCDB_ERR_MEMORY : status;
+}
+
+static int index_load(struct loading *loading, const char *directory) {
+    struct engine *engine = loading->engine;
+    struct index *index = loading->database->index;
+    int status = index_load_begin(index, loading->set->entry_count_max);
+    if (status == DOCDB_OK) {
+        status = index_file_load(engine->os, &engine->log, directory, loading->set, 0, loading_entry, loading);
+    }
+    if (status == DOCDB_OK) {
+        status = index_load_end(index);
+    }
+    for (size_t i = 0; i < loading->set->segment_count && status == DOCDB_OK; i++) {
+        uint32_t number = loading->set->segments[i].number;
+        segments_live_change(&loading->database->segments, number,
+                             loading->live_bytes[number - loading->first_segment]);
+    }
+    return status;
+}
+
+/* Loads what the run `number` and those below it say. */
+static int runs_load(struct engine *engine, struct database *database, uint64_t number) {
+    char directory[PATH_BYTES];
+    struct index_file_set set;
+    struct index_file_header expected = {.store_id = engine->store_id, .database_id = database->id};
+    database_path(engine->directory, database->id, directory, sizeof directory);
+    int status = index_file_open(engine->os, &engine->log, directory, number, &expected, &set);
+    if (status != DOCDB_OK) {
+        return status;
+    }
+    struct loading loading = {.engine = engine, .database = database, .set = &set};
+    char what[DOCDB_NAME_BYTES_MAX + 64];
+    (void)snprintf(what, sizeof what, "loading database \"%s\"", database->name);
+    progress_init(&loading.progress, engine, what, "documents", set.entry_count_max);
+    status = loading_segments(&loading);
+    if (status == DOCDB_OK) {
+        status = index_load(&loading, directory);
+    }
+    memcpy(database->runs, set.runs, sizeof set.runs);
+    memcpy(database->run_bytes, set.run_bytes, sizeof set.run_bytes);
+    database->run_count = set.run_count;
+    free(loading.live_bytes);
+    index_file_set_fini(&set);
+    return status;
 }
 
 static int database_load(struct engine *engine, const struct manifest_database *from, docdb_error *error) {
-    char directory[PATH_BYTES];
-    char path[PATH_BYTES];
     int status = catalog_reserve(&engine->catalog);
-    struct database *database = status != DOCDB_OK
-                                    ? NULL
-                                    : database_create(engine->os, &engine->log, engine->directory, engine->store_id,
-                                                      from->id, from->name, &engine->snapshots.published);
+    struct database *database =
+        status != DOCDB_OK
+            ? NULL
+            : database_create(engine->os, &engine->log, engine->directory, engine->store_id, from->id, from->name,
+                              &engine->snapshots.published, &engine->open_files);
     if (database == NULL) {
         return error_set(error, DOCDB_ERR_MEMORY, "out of memory while loading database \"%s\"", from->name);
     }
-    database->checkpoint_number = from->checkpoint_number;
     database->checkpoint_seq = from->checkpoint_seq;
     atomic_store(&database->newest_commit_seq, from->checkpoint_seq);
     atomic_store(&database->change_time_ns, from->change_time_ns);
     if (from->checkpoint_number != 0) {
-        struct loading loading = {.engine = engine, .database = database};
-        struct index_file_header header = {.store_id = engine->store_id, .database_id = from->id};
-        database_path(engine->directory, from->id, directory, sizeof directory);
-        index_file_path(directory, from->checkpoint_number, path, sizeof path);
-        status = index_file_read(
-            engine->os, &engine->log, path, &header,
-            &(struct index_file_reader){.arg = &loading, .segment = loading_segment, .entry = loading_entry});
+        status = runs_load(engine, database, from->checkpoint_number);
     }
     if (status != DOCDB_OK) {
         database_release(database);
-        return error_set(error, status, "can't load database \"%s\" from %s: %s (the log has the details)",
-                         from->name, path, docdb_error_text(status));
+        return error_set(error, status,
+                         "can't load database \"%s\" from %s/db/%08" PRIx32 ": %s (the log has the details)",
+                         from->name, engine->directory, from->id, docdb_error_text(status));
     }
     catalog_add(&engine->catalog, database);
     return DOCDB_OK;
@@ -140,6 +228,7 @@ struct replay {
     struct database *database; /* of the last record, one reference */
     struct applied *applied;
     size_t applied_capacity;
+    struct progress progress;
 };
 
 /* The database of a record; NULL when it was dropped (a checkpoint may be newer than the drop of it, never older).
@@ -160,7 +249,7 @@ static int replay_create(struct engine *engine, uint32_t id, const struct wal_op
     struct database *database = status != DOCDB_OK
                                     ? NULL
                                     : database_create(engine->os, &engine->log, engine->directory, engine->store_id,
-                                                      id, name, &engine->snapshots.published);
+                                                      id, name, &engine->snapshots.published, &engine->open_files);
     if (database == NULL) {
         return DOCDB_ERR_MEMORY;
     }
@@ -189,10 +278,28 @@ static int replay_put(struct replay *replay, struct apply *apply, const struct w
     return apply_put(apply, op->id, op->id_bytes, doc, op->mtime_ns);
 }
 
+/* The record is in a segment, durable before the log named it. Its checksums are checked when it is read. */
+static int replay_put_at(struct apply *apply, const struct wal_op *op) {
+    struct location location = {.segment = op->segment, .offset = op->offset};
+    struct segments *segments = &apply->database->segments;
+    struct segment_record record = {.info = {.bytes = op->doc_bytes},
+                                    .data_offset = op->doc_bytes > LIMIT_INLINE_DOC_BYTES
+                                                       ? SEGMENT_BLOCK_BYTES
+                                                       : SEGMENT_RECORD_HEADER_BYTES + op->id_bytes};
+    int status = segments_adopt(segments, op->segment, location_bytes(location) + segment_record_end(&record));
+    if (status != DOCDB_OK) {
+        return status;
+    }
+    segments_named(segments, op->segment, apply->commit_seq);
+    return apply_put_at(apply, op->id, op->id_bytes, op->doc_bytes, location, op->mtime_ns);
+}
+
 static int replay_op(struct replay *replay, struct apply *apply, const struct wal_op *op, uint64_t *docs) {
     switch (op->kind) {
     case WAL_OP_PUT:
         return replay_put(replay, apply, op, docs);
+    case WAL_OP_PUT_IN_SEGMENT:
+        return replay_put_at(apply, op);
     case WAL_OP_DELETE:
         return apply_delete(apply, op->id, op->id_bytes);
     case WAL_OP_RENAME:
@@ -235,12 +342,16 @@ static int replay_record(struct replay *replay) {
     uint64_t at = 0;
     uint64_t docs = 0;
     int status = DOCDB_OK;
+    struct database *database = replay_database(replay, header->database_id);
+    if (database != NULL && index_reserve(database->index, 2 * (size_t)header->op_count) != DOCDB_OK) {
+        return DOCDB_ERR_MEMORY;
+    }
     if (!applied_reserve(replay, 2 * (size_t)header->op_count + 1) ||
         !reclaimer_reserve(&engine->reclaimer, 2 * (size_t)header->op_count)) {
         return DOCDB_ERR_MEMORY;
     }
     struct apply apply = {.engine = engine,
-                          .database = replay_database(replay, header->database_id),
+                          .database = database,
                           .commit_seq = header->commit_seq,
                           .commit_time_ns = header->commit_time_ns,
                           .applied = replay->applied};
@@ -249,14 +360,43 @@ static int replay_record(struct replay *replay) {
         if (!wal_op_decode(replay->reader.meta, header->meta_bytes, &at, &op)) {
             return DOCDB_ERR_CORRUPT; /* wal_reader_next checked it */
         }
-        if (apply.database != NULL || is_catalog_op(op.kind)) {
+        if (is_catalog_op(op.kind) || (apply.database != NULL && apply.database->replay_status == DOCDB_OK)) {
             status = replay_op(replay, &apply, &op, &docs);
         }
+    }
+    if (status == DOCDB_ERR_CORRUPT || status == DOCDB_ERR_NOT_FOUND) {
+        /* It counts only if the database is still there at the end: the files of one that was dropped are gone. */
+        apply.database->replay_status = DOCDB_ERR_CORRUPT;
+        apply.database->replay_failed_seq = header->commit_seq;
+        apply.database->replay_failed_lsn = header->lsn;
+        apply_undo(&apply);
+        return DOCDB_OK;
     }
     if (status == DOCDB_OK && apply.database != NULL) {
         atomic_store(&apply.database->newest_commit_seq, header->commit_seq);
         apply_finish(&apply, &engine->reclaimer);
         (void)reclaimer_run(&engine->reclaimer, header->commit_seq, SIZE_MAX);
+    }
+    return status;
+}
+
+/* Is there a database that could not be replayed and was not dropped later? */
+static int replay_check(struct replay *replay, docdb_error *error) {
+    struct engine *engine = replay->engine;
+    struct database **databases;
+    size_t count;
+    int status = catalog_list(&engine->catalog, &databases, &count);
+    for (size_t i = 0; i < count && status == DOCDB_OK; i++) {
+        if (databases[i]->replay_status != DOCDB_OK) {
+            status = error_set(error, databases[i]->replay_status,
+                               "damaged data: can't replay commit %" PRIu64 " of the WAL in %s at LSN %" PRIu64
+                               ", of database \"%s\" (the log has the details)",
+                               databases[i]->replay_failed_seq, replay->reader.directory,
+                               databases[i]->replay_failed_lsn, databases[i]->name);
+        }
+    }
+    if (databases != NULL) {
+        catalog_list_free(databases, count);
     }
     return status;
 }
@@ -275,9 +415,10 @@ static int replay_all(struct replay *replay, uint64_t checkpoint_seq, docdb_erro
                 "damaged data: the WAL in %s goes from commit %" PRIu64 " to commit %" PRIu64 " at LSN %" PRIu64,
                 replay->reader.directory, engine->next_commit_seq - 1, header->commit_seq, header->lsn);
         }
+        progress_step(&replay->progress, 1);
         status = replay_record(replay);
         if (status != DOCDB_OK) {
-            return error_set(error, status == DOCDB_ERR_NOT_FOUND ? DOCDB_ERR_CORRUPT : status,
+            return error_set(error, status,
                              "can't replay commit %" PRIu64 " of the WAL in %s at LSN %" PRIu64 ": %s",
                              header->commit_seq, replay->reader.directory, header->lsn, docdb_error_text(status));
         }
@@ -288,7 +429,8 @@ static int replay_all(struct replay *replay, uint64_t checkpoint_seq, docdb_erro
         return error_set(error, status, "can't read the WAL in %s: %s", replay->reader.directory,
                          docdb_error_text(status));
     }
-    return wal_reader_check_tail(&replay->reader, error);
+    status = replay_check(replay, error);
+    return status == DOCDB_OK ? wal_reader_check_tail(&replay->reader, error) : status;
 }
 
 /* ---- The WAL from here on ---- */
@@ -357,7 +499,7 @@ static int wal_take_over(struct replay *replay, docdb_error *error) {
 static int replay_log(struct engine *engine, const struct manifest *manifest, docdb_error *error) {
     struct replay replay = {.engine = engine};
     int status = wal_init(&engine->wal, engine->os, &engine->log, engine->directory, engine->store_id,
-                          wal_file_bytes(engine));
+                          wal_file_bytes(engine), engine->wal_limit_bytes);
     if (status != DOCDB_OK) {
         return error_set(error, status, "out of memory while opening %s", engine->directory);
     }
@@ -426,7 +568,9 @@ int recovery_run(struct engine *engine, docdb_error *error) {
         mutex_unlock(&engine->position_mutex);
         mutex_lock(&engine->checkpoint_mutex);
         engine->checkpoint_number = manifest.checkpoint_number;
-        checkpoint_collect(engine, &manifest);
+        engine->manifest = manifest;
+        manifest = (struct manifest){0};
+        collect_all(engine);
         mutex_unlock(&engine->checkpoint_mutex);
         engine->recovery_us = (uint64_t)((os_monotonic_ns(engine->os) - start_ns) / 1000);
     }

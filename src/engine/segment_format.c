@@ -41,8 +41,13 @@ uint64_t segment_record_bytes(size_t id_bytes, uint64_t doc_bytes) {
     return round_up(SEGMENT_RECORD_HEADER_BYTES + id_bytes + doc_bytes, 8);
 }
 
+uint64_t segment_record_end(const struct segment_record *record) {
+    uint64_t alignment = record->data_offset == SEGMENT_BLOCK_BYTES ? SEGMENT_BLOCK_BYTES : 8;
+    return round_up(record->data_offset + record->info.bytes, alignment);
+}
+
 /* record: 0 magic u32, 4 id_bytes u8, 5..7 zero, 8 version u64, 16 commit_time_ns i64, 24 mtime_ns i64, 32
- * doc_bytes u64, 40 doc_checksum u64, 48 zero u64, 56 checksum of 0..55 and the id. */
+ * doc_bytes u64, 40 doc_checksum u64, 48 data_offset u32, 52 zero u32, 56 checksum of 0..55 and the id. */
 #define RECORD_CHECKSUM_OFFSET 56u
 
 static uint64_t record_checksum(const uint8_t *in, const char *id, size_t id_bytes) {
@@ -58,6 +63,7 @@ void segment_record_encode(const struct segment_record *record, const char *id, 
     put_i64(out + 24, record->info.mtime_ns);
     put_u64(out + 32, record->info.bytes);
     put_u64(out + 40, record->checksum);
+    put_u32(out + 48, record->data_offset);
     put_u64(out + RECORD_CHECKSUM_OFFSET, record_checksum(out, id, record->id_bytes));
 }
 
@@ -71,7 +77,10 @@ bool segment_record_decode(const uint8_t *in, size_t bytes, struct segment_recor
     out->info.mtime_ns = get_i64(in + 24);
     out->info.bytes = get_u64(in + 32);
     out->checksum = get_u64(in + 40);
+    out->data_offset = get_u32(in + 48);
     const char *id = (const char *)in + SEGMENT_RECORD_HEADER_BYTES;
-    return bytes - SEGMENT_RECORD_HEADER_BYTES >= out->id_bytes &&
+    return bytes - SEGMENT_RECORD_HEADER_BYTES >= out->id_bytes && out->info.bytes <= DOCDB_DOC_BYTES_MAX &&
+           (out->data_offset == SEGMENT_RECORD_HEADER_BYTES + out->id_bytes ||
+            out->data_offset == SEGMENT_BLOCK_BYTES) &&
            get_u64(in + RECORD_CHECKSUM_OFFSET) == record_checksum(in, id, out->id_bytes);
 }

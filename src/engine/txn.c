@@ -6,6 +6,7 @@
 
 #include "base/bytes.h"
 #include "base/checksum.h"
+#include "base/limits.h"
 #include "engine/handles.h"
 
 /* ---- Life ---- */
@@ -276,7 +277,7 @@ static int op_create(struct txn *txn, const struct write *write, struct txn_op *
         memcpy(op->to, write->to, to_bytes + 1);
     }
     if (is_put(write->kind)) {
-        op->doc = doc_create(write->bytes);
+        op->doc = write->bytes > LIMIT_INLINE_DOC_BYTES ? doc_create_large(write->bytes) : doc_create(write->bytes);
         if (op->doc == NULL) {
             free(op);
             return DOCDB_ERR_MEMORY;
@@ -347,8 +348,8 @@ static void op_append(struct txn *txn, struct txn_op *op, uint64_t bytes) {
     txn->last = op;
     txn->op_count++;
     txn->bytes += bytes;
-    txn->wal_bytes +=
-        wal_op_bytes(op->id_bytes, op->to_bytes) + round_up(op->doc == NULL ? 0 : op->doc->info.bytes, 8);
+    txn->meta_bytes_max += wal_op_bytes(op->id_bytes, op->to_bytes);
+    txn->docs_bytes += op->doc == NULL ? 0 : round_up(op->doc->info.bytes, 8);
 }
 
 int txn_write(docdb_txn *api, const struct write *write) {
@@ -413,21 +414,35 @@ static enum wal_op_kind wal_kind(const struct txn_op *op) {
     case WRITE_SET_MTIME:
         return WAL_OP_SET_MTIME;
     default:
-        return WAL_OP_PUT;
+        return op->in_segment ? WAL_OP_PUT_IN_SEGMENT : WAL_OP_PUT;
     }
+}
+
+/* Which documents go to a segment instead of the WAL: the large ones, and all when they are many together. Returns
+ * the bytes that stay for the WAL. */
+static uint64_t documents_divide(struct txn *txn) {
+    uint64_t in_wal = txn->docs_bytes;
+    for (struct txn_op *op = txn->first; op != NULL; op = op->next) {
+        if (op->doc != NULL && (doc_is_large(op->doc) || txn->docs_bytes > LIMIT_INLINE_TXN_BYTES)) {
+            op->in_segment = true;
+            in_wal -= round_up(op->doc->info.bytes, 8);
+        }
+    }
+    return in_wal;
 }
 
 /* Encodes the operation table and takes the memory that the commit thread will need. */
 static int prepare(struct txn *txn) {
-    txn->meta = malloc(txn->wal_bytes == 0 ? 1 : (size_t)txn->wal_bytes);
+    txn->meta = malloc(txn->meta_bytes_max == 0 ? 1 : (size_t)txn->meta_bytes_max);
     txn->apply.applied = malloc(2 * (size_t)txn->op_count * sizeof *txn->apply.applied);
     if (txn->meta == NULL || txn->apply.applied == NULL) {
         return DOCDB_ERR_MEMORY;
     }
-    for (const struct txn_op *op = txn->first; op != NULL; op = op->next) {
+    for (struct txn_op *op = txn->first; op != NULL; op = op->next) {
         if (is_no_op(op)) {
             continue;
         }
+        op->meta_at = txn->meta_bytes;
         txn->meta_bytes += wal_op_encode(&(struct wal_op){.kind = wal_kind(op),
                                                           .id_bytes = op->id_bytes,
                                                           .second_id_bytes = op->to_bytes,
@@ -442,17 +457,29 @@ static int prepare(struct txn *txn) {
     return DOCDB_OK;
 }
 
+/* Does it do nothing but delete? Then it may use what is reserved on a full disk. */
+static bool txn_frees(const struct txn *txn) {
+    bool frees = true;
+    for (const struct txn_op *op = txn->first; op != NULL && frees; op = op->next) {
+        frees = op->kind == WRITE_DELETE || op->kind == WRITE_DELETE_IF;
+    }
+    return frees;
+}
+
 void txn_commit_async(docdb_txn *api, docdb_commit_fn done, void *arg) {
     struct txn *txn = txn_of(api);
     struct engine *engine = txn->engine;
     int status = txn_check_open(txn);
+    uint64_t in_wal = documents_divide(txn);
     txn->done = done;
     txn->done_arg = arg;
     if (status == DOCDB_OK && txn->op_count > 0) {
         status = atomic_load(&engine->read_only) ? DOCDB_ERR_READ_ONLY : prepare(txn);
     }
     txn->request = (struct request){.kind = REQUEST_TXN,
-                                    .bytes = WAL_RECORD_HEADER_BYTES + txn->wal_bytes,
+                                    .wal_bytes = WAL_RECORD_HEADER_BYTES + txn->meta_bytes_max + in_wal,
+                                    .bytes = WAL_RECORD_HEADER_BYTES + txn->meta_bytes_max + txn->docs_bytes,
+                                    .frees = txn_frees(txn),
                                     .status = status,
                                     .commit_seq = txn->snapshot.seq,
                                     .complete = txn_complete};
@@ -475,8 +502,7 @@ static int check_conflict(const struct txn *txn, const char *id, size_t id_bytes
         return DOCDB_OK;
     }
     const struct entry *entry = index_lookup(txn->database->index, id, id_bytes);
-    bool changed = entry != NULL && entry->newest->info.version > txn->snapshot.seq &&
-                   entry->newest->info.version != txn->apply.commit_seq;
+    bool changed = entry != NULL && entry->seq > txn->snapshot.seq && entry->seq != txn->apply.commit_seq;
     return changed ? DOCDB_ERR_CONFLICT : DOCDB_OK;
 }
 
@@ -488,8 +514,8 @@ static int check_at_commit(const struct txn *txn, const struct txn_op *op) {
     if (status != DOCDB_OK) {
         return status;
     }
-    const struct version *live = apply_live(&txn->apply, op->id, op->id_bytes);
-    status = precondition(op->kind, live != NULL, live == NULL ? 0 : live->info.version, op->expected);
+    const struct entry *live = apply_live(&txn->apply, op->id, op->id_bytes);
+    status = precondition(op->kind, live != NULL, live == NULL ? 0 : live->seq, op->expected);
     if (status == DOCDB_OK && op->kind == WRITE_RENAME && !is_no_op(op)) {
         status = precondition_to(op->flags, apply_live(&txn->apply, op->to, op->to_bytes) != NULL);
     }
@@ -514,6 +540,7 @@ static int op_apply(struct txn *txn, struct txn_op *op) {
         return apply_set_mtime(&txn->apply, op->id, op->id_bytes, op->mtime_ns);
     default:
         /* The log needs it after this, so the operation keeps a reference. */
+        op->applied_at = txn->apply.count;
         return apply_put(&txn->apply, op->id, op->id_bytes, docdb_doc_acquire(doc), 0);
     }
 }
@@ -526,6 +553,9 @@ int txn_apply(struct txn *txn, uint64_t commit_seq, int64_t commit_time_ns) {
                                 .commit_seq = commit_seq,
                                 .commit_time_ns = commit_time_ns,
                                 .applied = applied};
+    if (status == DOCDB_OK) {
+        status = index_reserve(txn->database->index, 2 * (size_t)txn->op_count);
+    }
     for (struct txn_op *op = txn->first; op != NULL && status == DOCDB_OK; op = op->next) {
         status = check_at_commit(txn, op);
         if (status == DOCDB_OK) {

@@ -21,7 +21,11 @@ struct txn_op {
     unsigned flags;
     uint64_t expected;
     int64_t mtime_ns;
-    docdb_doc *doc; /* of a put; the commit thread takes it over */
+    docdb_doc *doc;           /* of a put; the commit thread takes it over */
+    bool in_segment;          /* its bytes go to a segment, not to the WAL */
+    uint64_t meta_at;         /* of its operation in the table, when in_segment */
+    size_t applied_at;        /* of its version in apply.applied, when in_segment */
+    struct location location; /* of its record, when in_segment */
     uint8_t id_bytes;
     uint8_t to_bytes;
     char *to;  /* of a rename, else NULL */
@@ -47,7 +51,8 @@ struct txn {
     struct txn_op *last;
     uint32_t op_count;
     uint64_t bytes;           /* ids and documents */
-    uint64_t wal_bytes;       /* of the record */
+    uint64_t meta_bytes_max;  /* of the record's operation table */
+    uint64_t docs_bytes;      /* of the documents, padded */
     struct txn_local *locals; /* in order of id; NULL for a blind transaction */
     size_t local_count;
     size_t local_capacity;

@@ -20,8 +20,9 @@ void wal_file_path(const char *directory, uint64_t number, char *out, size_t byt
 }
 
 int wal_init(struct wal *wal, const struct docdb_os *os, const struct log *log, const char *data_directory,
-             uint64_t store_id, uint64_t file_bytes) {
-    *wal = (struct wal){.os = os, .log = log, .store_id = store_id, .file_bytes = file_bytes, .file = -1};
+             uint64_t store_id, uint64_t file_bytes, uint64_t limit_bytes) {
+    *wal = (struct wal){
+        .os = os, .log = log, .store_id = store_id, .file_bytes = file_bytes, .limit_bytes = limit_bytes};
     mutex_init(&wal->mutex);
     condition_init(&wal->made);
     void *buffer = NULL;
@@ -36,9 +37,16 @@ int wal_init(struct wal *wal, const struct docdb_os *os, const struct log *log, 
     return DOCDB_OK;
 }
 
+static void file_close(const struct wal *wal, struct wal_file *file) {
+    if (file->file >= 0) {
+        (void)os_close(wal->os, file->file);
+        file->file = -1;
+    }
+}
+
 void wal_fini(struct wal *wal) {
-    if (wal->file >= 0) {
-        (void)os_close(wal->os, wal->file);
+    for (size_t i = 0; i < wal->file_count; i++) {
+        file_close(wal, &wal->files[i]);
     }
     free(wal->files);
     free(wal->buffer);
@@ -48,7 +56,6 @@ void wal_fini(struct wal *wal) {
     wal->files = NULL;
     wal->buffer = NULL;
     wal->directory = NULL;
-    wal->file = -1;
 }
 
 int wal_adopt(struct wal *wal, const struct wal_file *file) {
@@ -56,8 +63,9 @@ int wal_adopt(struct wal *wal, const struct wal_file *file) {
     int status = DOCDB_ERR_MEMORY;
     struct wal_file *files = realloc(wal->files, (wal->file_count + 1) * sizeof *files);
     if (files != NULL) {
-        files[wal->file_count++] = *file;
         wal->files = files;
+        files[wal->file_count] = *file;
+        files[wal->file_count++].file = -1;
         atomic_fetch_add(&wal->disk_bytes, file->file_bytes);
         status = DOCDB_OK;
     }
@@ -67,12 +75,13 @@ int wal_adopt(struct wal *wal, const struct wal_file *file) {
 
 /* ---- Making files ---- */
 
-/* Fills the file with zeros from `from` on, so that every block of it is allocated and written once. */
+/* Fills the file with zeros, so that every block of it is allocated and written once. */
 static int zero_fill(struct wal *wal, int file, uint64_t bytes) {
-    uint8_t *zeros = calloc(1, ZERO_CHUNK_BYTES);
-    if (zeros == NULL) {
+    void *zeros = NULL;
+    if (posix_memalign(&zeros, WAL_BLOCK_BYTES, ZERO_CHUNK_BYTES) != 0) {
         return -ENOMEM;
     }
+    memset(zeros, 0, ZERO_CHUNK_BYTES);
     int rc = os_allocate(wal->os, file, 0, bytes);
     if (rc == -EOPNOTSUPP) {
         rc = 0;
@@ -86,30 +95,39 @@ static int zero_fill(struct wal *wal, int file, uint64_t bytes) {
     return rc;
 }
 
+static int header_write(const struct wal *wal, int file, const struct wal_file *made) {
+    void *block = NULL;
+    if (posix_memalign(&block, WAL_BLOCK_BYTES, WAL_BLOCK_BYTES) != 0) {
+        return -ENOMEM;
+    }
+    memset(block, 0, WAL_BLOCK_BYTES);
+    wal_file_header_encode(&(struct wal_file_header){.store_id = wal->store_id,
+                                                     .number = made->number,
+                                                     .start_lsn = made->start_lsn,
+                                                     .file_bytes = made->file_bytes},
+                           block);
+    int rc = os_pwrite(wal->os, file, block, WAL_BLOCK_BYTES, 0);
+    free(block);
+    return rc;
+}
+
 /* Writes and syncs the header (and, in a new file, the zeros) of `made` under a temporary name. */
 static int file_write_new(struct wal *wal, const char *path, const struct wal_file *made, bool reuse) {
-    uint8_t *block = NULL;
-    int file = os_open(wal->os, path, OS_READ | OS_WRITE | (reuse ? 0 : OS_CREATE | OS_TRUNCATE));
+    unsigned flags = OS_READ | OS_WRITE | (reuse ? 0u : OS_CREATE | OS_TRUNCATE);
+    int file = os_open(wal->os, path, flags | OS_DIRECT); /* past the page cache: see file_writer.h */
+    if (file == -EINVAL) {
+        file = os_open(wal->os, path, flags);
+    }
     int rc = file < 0 ? file : 0;
     if (rc == 0 && !reuse) {
         rc = zero_fill(wal, file, made->file_bytes);
     }
     if (rc == 0) {
-        block = calloc(1, WAL_BLOCK_BYTES);
-        rc = block == NULL ? -ENOMEM : 0;
-    }
-    if (rc == 0) {
-        wal_file_header_encode(&(struct wal_file_header){.store_id = wal->store_id,
-                                                         .number = made->number,
-                                                         .start_lsn = made->start_lsn,
-                                                         .file_bytes = made->file_bytes},
-                               block);
-        rc = os_pwrite(wal->os, file, block, WAL_BLOCK_BYTES, 0);
+        rc = header_write(wal, file, made);
     }
     if (rc == 0) {
         rc = os_sync(wal->os, file);
     }
-    free(block);
     if (file >= 0) {
         (void)os_close(wal->os, file);
     }
@@ -148,9 +166,14 @@ static int file_make_on_disk(struct wal *wal, const struct wal_file *made, const
     return rc;
 }
 
+/* A spare is counted already, so using it again makes the log no longer. */
+static bool limit_reached(const struct wal *wal) REQUIRES(wal->mutex) {
+    return wal->spare_count == 0 && atomic_load(&wal->disk_bytes) >= wal->limit_bytes;
+}
+
 /* Makes the file after the last one, from a spare if there is one. The mutex is let go meanwhile. */
 static int file_make(struct wal *wal) REQUIRES(wal->mutex) {
-    struct wal_file made = {.number = 1, .start_lsn = 0, .file_bytes = wal->file_bytes};
+    struct wal_file made = {.number = 1, .start_lsn = 0, .file_bytes = wal->file_bytes, .file = -1};
     struct wal_file spare;
     struct wal_file *files = realloc(wal->files, (wal->file_count + 1) * sizeof *files);
     if (files == NULL) {
@@ -186,10 +209,14 @@ static int file_make(struct wal *wal) REQUIRES(wal->mutex) {
     return DOCDB_OK;
 }
 
+/* Is the last file half full? */
 static bool wants_file(const struct wal *wal) REQUIRES(wal->mutex) {
-    uint64_t used = atomic_load_explicit(&wal->write_lsn, memory_order_relaxed) - wal->current.start_lsn;
-    return wal->file_count == 0 ||
-           (wal->files[wal->file_count - 1].number == wal->current.number && used > wal->current.file_bytes / 2);
+    if (wal->file_count == 0) {
+        return true;
+    }
+    const struct wal_file *last = &wal->files[wal->file_count - 1];
+    uint64_t at = atomic_load_explicit(&wal->write_lsn, memory_order_relaxed);
+    return at > last->start_lsn + last->file_bytes / 2 && !limit_reached(wal);
 }
 
 bool wal_wants_file(struct wal *wal) {
@@ -211,9 +238,9 @@ int wal_release(struct wal *wal, uint64_t lsn) {
     int rc = 0;
     mutex_lock(&wal->mutex);
     size_t gone = 0;
-    while (gone + 1 < wal->file_count && wal_file_end(&wal->files[gone]) <= lsn &&
-           wal->files[gone].number < wal->current.number) {
-        const struct wal_file *file = &wal->files[gone];
+    while (gone + 1 < wal->file_count && wal_file_end(&wal->files[gone]) <= lsn) {
+        struct wal_file *file = &wal->files[gone];
+        file_close(wal, file);
         if (wal->spare_count < sizeof wal->spares / sizeof wal->spares[0] && file->file_bytes == wal->file_bytes) {
             wal->spares[wal->spare_count++] = *file;
         } else {
@@ -234,88 +261,97 @@ int wal_release(struct wal *wal, uint64_t lsn) {
 
 /* ---- Writing ---- */
 
-static int current_open(struct wal *wal, const struct wal_file *file) {
+/* Direct and synchronous: one system call makes a batch durable, and the page cache is not filled with the log.
+ * File systems without O_DIRECT (tmpfs, some FUSE) get a write and a sync. */
+static int file_open(const struct wal *wal, struct wal_file *file) {
     char path[PATH_BYTES];
+    if (file->file >= 0) {
+        return DOCDB_OK;
+    }
     wal_file_path(wal->directory, file->number, path, sizeof path);
-    if (wal->file >= 0) {
-        (void)os_close(wal->os, wal->file);
+    file->file = os_open(wal->os, path, OS_WRITE | OS_DIRECT | OS_DSYNC);
+    file->direct = file->file >= 0;
+    if (file->file == -EINVAL) {
+        file->file = os_open(wal->os, path, OS_WRITE);
     }
-    /* Direct and synchronous: one system call makes a batch durable, and the page cache is not filled with the log.
-     * File systems without O_DIRECT (tmpfs, some FUSE) get a write and a sync. */
-    wal->file = os_open(wal->os, path, OS_WRITE | OS_DIRECT | OS_DSYNC);
-    wal->direct = wal->file >= 0;
-    if (wal->file < 0) {
-        wal->file = os_open(wal->os, path, OS_WRITE);
+    if (file->file < 0) {
+        int rc = file->file;
+        log_error(wal->log, "can't open the WAL file %s: %s", path, strerror(-rc));
+        file->file = -1;
+        return error_from_os(rc);
     }
-    if (wal->file < 0) {
-        log_error(wal->log, "can't open the WAL file %s: %s", path, strerror(-wal->file));
-        return error_from_os(wal->file);
-    }
-    mutex_lock(&wal->mutex);
-    wal->current = *file;
-    mutex_unlock(&wal->mutex);
     return DOCDB_OK;
 }
 
-/* Opens the adopted or prepared file that holds `lsn`. */
-static int file_holding(struct wal *wal, uint64_t lsn, struct wal_file *out) {
-    int status = DOCDB_ERR_NOT_FOUND;
-    mutex_lock(&wal->mutex);
-    for (size_t i = 0; i < wal->file_count; i++) {
-        if (lsn >= wal->files[i].start_lsn && lsn < wal_file_end(&wal->files[i])) {
-            *out = wal->files[i];
-            status = DOCDB_OK;
-            break;
-        }
-    }
-    mutex_unlock(&wal->mutex);
-    return status;
-}
-
 int wal_start(struct wal *wal, struct wal_position end) {
-    struct wal_file file;
     struct wal_position position = {.lsn = round_up(end.lsn, WAL_BLOCK_BYTES), .prev_checksum = end.prev_checksum};
+    /* The log ends with its last file, or has none yet: the first batch makes the next one, so that opening needs
+     * no space. */
     wal->appended = position;
     wal->write_lsn = position.lsn;
     wal->durable_lsn = end.lsn;
     wal->buffered = 0;
-    if (file_holding(wal, position.lsn, &file) == DOCDB_OK) {
-        return current_open(wal, &file);
-    }
-    /* The log ends with its last file, or has none yet: the first batch makes the next one, so that opening needs
-     * no space. */
-    mutex_lock(&wal->mutex);
-    wal->current = wal->file_count > 0
-                       ? wal->files[wal->file_count - 1]
-                       : (struct wal_file){.start_lsn = position.lsn, .file_bytes = WAL_BLOCK_BYTES};
-    mutex_unlock(&wal->mutex);
     return DOCDB_OK;
 }
 
-int wal_batch_begin(struct wal *wal, uint64_t bytes) {
-    uint64_t end = wal->appended.lsn + round_up(bytes, WAL_BLOCK_BYTES);
+static uint64_t log_end(const struct wal *wal) REQUIRES(wal->mutex) {
+    return wal->file_count == 0 ? 0 : wal_file_end(&wal->files[wal->file_count - 1]);
+}
+
+/* Makes files until the log reaches `end`. */
+static int files_ensure(struct wal *wal, uint64_t end) REQUIRES(wal->mutex) {
     int status = DOCDB_OK;
-    mutex_lock(&wal->mutex);
-    while (status == DOCDB_OK && (wal->file_count == 0 || wal_file_end(&wal->files[wal->file_count - 1]) < end)) {
+    while (status == DOCDB_OK && (wal->file_count == 0 || log_end(wal) < end)) {
         if (wal->making) {
             condition_wait(&wal->made, &wal->mutex);
+        } else if (limit_reached(wal)) {
+            status = DOCDB_ERR_BUSY;
         } else {
-            status = wal->file_count < WAL_FILES_MAX ? file_make(wal) : DOCDB_ERR_NO_SPACE;
+            status = file_make(wal);
+        }
+    }
+    return status;
+}
+
+int wal_batch_begin(struct wal *wal, uint64_t bytes, uint64_t reserve) {
+    uint64_t end = wal->appended.lsn + round_up(bytes, WAL_BLOCK_BYTES);
+    mutex_lock(&wal->mutex);
+    int status = files_ensure(wal, end + reserve);
+    for (size_t i = 0; i < wal->file_count && status == DOCDB_OK; i++) {
+        struct wal_file *file = &wal->files[i];
+        if (wal_file_end(file) > wal->appended.lsn && file->start_lsn < end) {
+            status = file_open(wal, file);
+        } else if (wal_file_end(file) <= wal->write_lsn) {
+            file_close(wal, file); /* full */
         }
     }
     mutex_unlock(&wal->mutex);
     return status;
 }
 
-static int file_write(struct wal *wal, const uint8_t *data, size_t bytes) {
-    uint64_t offset = WAL_BLOCK_BYTES + (wal->write_lsn - wal->current.start_lsn);
-    int rc = os_pwrite(wal->os, wal->file, data, bytes, offset);
-    if (rc == 0 && !wal->direct) {
-        rc = os_sync(wal->os, wal->file);
+/* The open file that holds `lsn`: wal_batch_begin saw to it. */
+static struct wal_file file_holding(struct wal *wal, uint64_t lsn) {
+    struct wal_file found = {.file = -1};
+    mutex_lock(&wal->mutex);
+    for (size_t i = wal->file_count; i-- > 0;) {
+        if (lsn >= wal->files[i].start_lsn && lsn < wal_file_end(&wal->files[i])) {
+            found = wal->files[i];
+            break;
+        }
+    }
+    mutex_unlock(&wal->mutex);
+    return found;
+}
+
+static int file_write(struct wal *wal, const struct wal_file *file, const uint8_t *data, size_t bytes) {
+    uint64_t offset = WAL_BLOCK_BYTES + (wal->write_lsn - file->start_lsn);
+    int rc = file->file < 0 ? -EBADF : os_pwrite(wal->os, file->file, data, bytes, offset);
+    if (rc == 0 && !file->direct) {
+        rc = os_sync(wal->os, file->file);
     }
     if (rc != 0) {
         log_error(wal->log, "writing %zu bytes to WAL file %" PRIu64 " at offset %" PRIu64 " failed: %s", bytes,
-                  wal->current.number, offset, strerror(-rc));
+                  file->number, offset, strerror(-rc));
         return DOCDB_ERR_IO;
     }
     wal->write_lsn += bytes;
@@ -327,20 +363,10 @@ static int file_write(struct wal *wal, const uint8_t *data, size_t bytes) {
 static int buffer_write(struct wal *wal) {
     size_t done = 0;
     while (done < wal->buffered) {
-        uint64_t room = wal_file_end(&wal->current) - wal->write_lsn;
-        if (room == 0) {
-            struct wal_file next;
-            int status = file_holding(wal, wal->write_lsn, &next); /* wal_batch_begin made it */
-            if (status == DOCDB_OK) {
-                status = current_open(wal, &next);
-            }
-            if (status != DOCDB_OK) {
-                return DOCDB_ERR_IO;
-            }
-            continue;
-        }
+        struct wal_file file = file_holding(wal, wal->write_lsn);
+        uint64_t room = file.file < 0 ? 0 : wal_file_end(&file) - wal->write_lsn;
         size_t chunk = wal->buffered - done < room ? wal->buffered - done : (size_t)room;
-        int status = file_write(wal, wal->buffer + done, chunk);
+        int status = file_write(wal, &file, wal->buffer + done, chunk);
         if (status != DOCDB_OK) {
             return status;
         }

@@ -6,12 +6,15 @@
  * zeros before they are used, so a sync writes data only. Once the current file is half full, wal_prepare
  * makes the next one in the background.
  *
- * Failure: wal_batch_begin reserves the room, so "no space" is found before anything is written, and is clean. Any
- * failure of wal_record_append or wal_batch_write is final: the log's tail is then unknown, and the caller must
- * write no more.
+ * The files together take at most `limit_bytes` and one file more: when that is reached the next file is made only
+ * after wal_release let go of old ones.
  *
- * Threads: one at a time calls the batch functions (the commit thread); wal_prepare and wal_release may run beside
- * it on another (maintenance). `files` is theirs in common, under `mutex`.
+ * Failure: wal_batch_begin makes and opens the files that the batch needs, so "no space" and the like are found
+ * before anything is written, and are clean. Any failure of wal_record_append or wal_batch_write is final: the
+ * log's tail is then unknown, and the caller must write no more.
+ *
+ * Threads: one at a time calls the batch functions (the commit threads, under their mutex); wal_prepare and
+ * wal_release may run beside it on another (maintenance). `files` is theirs in common, under `mutex`.
  */
 #ifndef DOCDB_ENGINE_WAL_H
 #define DOCDB_ENGINE_WAL_H
@@ -24,12 +27,12 @@
 #include "base/thread.h"
 #include "engine/wal_format.h"
 
-#define WAL_FILES_MAX 4096u /* at LIMIT_WAL_FILE_BYTES_MIN a log of 16 GiB */
-
 struct wal_file {
     uint64_t number;
     uint64_t start_lsn;
     uint64_t file_bytes;
+    int file;    /* open for writing, or -1 */
+    bool direct; /* it was opened with OS_DIRECT | OS_DSYNC: no sync call is needed */
 };
 
 /* The LSN behind its last byte. */
@@ -48,7 +51,8 @@ struct wal {
     const struct log *log;
     char *directory;
     uint64_t store_id;
-    uint64_t file_bytes; /* of files made from now on */
+    uint64_t file_bytes;  /* of files made from now on */
+    uint64_t limit_bytes; /* no file is made when all together take as much */
 
     struct mutex mutex;
     struct condition made;                    /* signalled when `making` ends */
@@ -58,10 +62,7 @@ struct wal {
     struct wal_file spares[2] GUARDED_BY(mutex); /* files released, to be used again by wal_prepare */
     size_t spare_count GUARDED_BY(mutex);
 
-    /* The commit thread's. */
-    int file; /* the current one, open for writing */
-    struct wal_file current;
-    bool direct;     /* it was opened with OS_DIRECT | OS_DSYNC: no sync call is needed */
+    /* The commit threads'. */
     uint8_t *buffer; /* aligned; LIMIT_BATCH_BYTES and a little */
     size_t buffered;
     atomic_uint_fast64_t write_lsn; /* of buffer[0]; read by others to see how full the file is */
@@ -74,7 +75,7 @@ struct wal {
 
 /* Prepares an empty struct; nothing on disk is touched. Returns DOCDB_OK or MEMORY. */
 int wal_init(struct wal *wal, const struct docdb_os *os, const struct log *log, const char *data_directory,
-             uint64_t store_id, uint64_t file_bytes);
+             uint64_t store_id, uint64_t file_bytes, uint64_t limit_bytes);
 void wal_fini(struct wal *wal);
 
 /* Takes over a file that recovery found, in order of number. Returns DOCDB_OK or MEMORY. */
@@ -84,9 +85,10 @@ int wal_adopt(struct wal *wal, const struct wal_file *file);
  * the disk. */
 int wal_start(struct wal *wal, struct wal_position end);
 
-/* Begins a batch of at most `bytes` bytes of records: makes sure that the files for it exist. NO_SPACE leaves all
- * as it was. */
-int wal_batch_begin(struct wal *wal, uint64_t bytes);
+/* Begins a batch of at most `bytes` bytes of records: makes sure that the files for it, and for `reserve` bytes
+ * more, exist, and that those for it are open. Errors, which leave all as it was: NO_SPACE, IO, MEMORY; BUSY: the
+ * limit is reached, and wal_release must come first. */
+int wal_batch_begin(struct wal *wal, uint64_t bytes, uint64_t reserve);
 
 /* A transaction to append: the header's commit_seq, commit_time_ns, database_id and op_count are set; `meta` is
  * encoded. */

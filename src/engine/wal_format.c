@@ -98,7 +98,8 @@ uint64_t wal_record_bytes(const struct wal_record_header *header) {
 }
 
 /* operation: 0 kind u8, 1 id_bytes u8, 2 second_id_bytes u8, 3 zero, 8 doc_bytes u64, 16 doc_checksum u64, 24
- * mtime_ns i64, 32 zero u64, 40 id, second id, zeros up to a multiple of 8. */
+ * mtime_ns i64, 32 segment u32, 36 offset u32 (PUT_IN_SEGMENT, else zero), 40 id, second id, zeros up to a multiple
+ * of 8. */
 uint64_t wal_op_bytes(size_t id_bytes, size_t second_id_bytes) {
     return round_up(WAL_OP_HEADER_BYTES + id_bytes + second_id_bytes, 8);
 }
@@ -113,11 +114,17 @@ uint64_t wal_op_encode(const struct wal_op *op, uint8_t *out) {
     put_u64(out + 8, op->doc_bytes);
     put_u64(out + 16, op->doc_checksum);
     put_i64(out + 24, op->mtime_ns);
+    wal_op_place(out, op->segment, op->offset);
     memcpy(out + WAL_OP_HEADER_BYTES, op->id, op->id_bytes);
     if (op->second_id_bytes > 0) {
         memcpy(out + WAL_OP_HEADER_BYTES + op->id_bytes, op->second_id, op->second_id_bytes);
     }
     return bytes;
+}
+
+void wal_op_place(uint8_t *at, uint32_t segment, uint32_t offset) {
+    put_u32(at + 32, segment);
+    put_u32(at + 36, offset);
 }
 
 bool wal_op_decode(const uint8_t *meta, uint64_t meta_bytes, uint64_t *offset, struct wal_op *out) {
@@ -132,8 +139,10 @@ bool wal_op_decode(const uint8_t *meta, uint64_t meta_bytes, uint64_t *offset, s
     out->doc_bytes = get_u64(in + 8);
     out->doc_checksum = get_u64(in + 16);
     out->mtime_ns = get_i64(in + 24);
+    out->segment = get_u32(in + 32);
+    out->offset = get_u32(in + 36);
     uint64_t bytes = wal_op_bytes(out->id_bytes, out->second_id_bytes);
-    if (kind < WAL_OP_PUT || kind > WAL_OP_DROP_DATABASE || meta_bytes - *offset < bytes ||
+    if (kind < WAL_OP_PUT || kind > WAL_OP_PUT_IN_SEGMENT || meta_bytes - *offset < bytes ||
         out->doc_bytes > DOCS_BYTES_MAX) {
         return false;
     }
@@ -149,6 +158,8 @@ bool wal_op_decode(const uint8_t *meta, uint64_t meta_bytes, uint64_t *offset, s
         return name_valid(out->id, out->id_bytes);
     case WAL_OP_DROP_DATABASE:
         return true;
+    case WAL_OP_PUT_IN_SEGMENT:
+        return out->segment != 0 && id_valid(out->id, out->id_bytes);
     default:
         return id_valid(out->id, out->id_bytes);
     }

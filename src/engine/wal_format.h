@@ -65,6 +65,7 @@ enum wal_op_kind {
     WAL_OP_SET_MTIME = 5,       /* id, mtime */
     WAL_OP_CREATE_DATABASE = 6, /* id = its name; the record's database_id is the new one */
     WAL_OP_DROP_DATABASE = 7,   /* the record's database_id */
+    WAL_OP_PUT_IN_SEGMENT = 8,  /* id, document; its bytes are in a segment */
 };
 
 struct wal_op {
@@ -74,6 +75,8 @@ struct wal_op {
     uint64_t doc_bytes;
     uint64_t doc_checksum;
     int64_t mtime_ns; /* PUT: 0 means the commit time */
+    uint32_t segment; /* PUT_IN_SEGMENT: where its record is */
+    uint32_t offset;  /* in units of 8 bytes */
     const char *id;   /* not NUL-terminated */
     const char *second_id;
 };
@@ -81,6 +84,8 @@ struct wal_op {
 /* What wal_op_encode writes for such an operation, padding included. */
 uint64_t wal_op_bytes(size_t id_bytes, size_t second_id_bytes);
 uint64_t wal_op_encode(const struct wal_op *op, uint8_t *out);
+/* Sets segment and offset of an operation that was encoded at `at`. */
+void wal_op_place(uint8_t *at, uint32_t segment, uint32_t offset);
 /* Reads the operation at *offset of the meta and moves *offset past it. The ids point into the meta. False:
  * impossible bytes. */
 bool wal_op_decode(const uint8_t *meta, uint64_t meta_bytes, uint64_t *offset, struct wal_op *out);

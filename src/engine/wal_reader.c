@@ -265,11 +265,13 @@ static int record_check(struct wal_reader *reader) {
     for (uint32_t i = 0; i < reader->header.op_count; i++) {
         struct wal_op op;
         docdb_doc *doc = NULL;
-        if (!wal_op_decode(reader->meta, reader->header.meta_bytes, &at, &op) ||
-            op.doc_bytes > reader->header.docs_bytes - docs) {
+        if (!wal_op_decode(reader->meta, reader->header.meta_bytes, &at, &op)) {
             return DOCDB_ERR_END;
         }
         if (op.kind == WAL_OP_PUT) {
+            if (op.doc_bytes > reader->header.docs_bytes - docs) {
+                return DOCDB_ERR_END;
+            }
             int status = wal_reader_doc(reader, docs, &op, &doc);
             if (status != DOCDB_OK) {
                 return status;

@@ -595,6 +595,13 @@ static int64_t sim_monotonic_ns(void *ctx) {
 
 static int64_t sim_realtime_ns(void *ctx) { return INT64_C(1700000000000000000) + sim_monotonic_ns(ctx); }
 
+static void sim_sleep_ns(void *ctx, int64_t ns) {
+    struct sim_disk *disk = ctx;
+    mutex_lock(&disk->mutex);
+    disk->now_ns += ns;
+    mutex_unlock(&disk->mutex);
+}
+
 /* ---- Life and crashes ---- */
 
 struct sim_disk *sim_disk_create(void) {
@@ -619,7 +626,8 @@ struct sim_disk *sim_disk_create(void) {
                                  .free_bytes = sim_free_bytes,
                                  .lock = sim_lock,
                                  .realtime_ns = sim_realtime_ns,
-                                 .monotonic_ns = sim_monotonic_ns};
+                                 .monotonic_ns = sim_monotonic_ns,
+                                 .sleep_ns = sim_sleep_ns};
     mutex_lock(&disk->mutex);
     disk->has_direct = true;
     disk->root = node_create(disk, true);

@@ -12,8 +12,9 @@
 #define IDS 5000
 
 struct model {
+    struct arena arena;
     struct order order;
-    struct entry *present[IDS];
+    arena_name present[IDS];
     size_t count;
     unsigned seed;
 };
@@ -27,17 +28,29 @@ static unsigned chosen_seed(void) {
 
 static unsigned random_below(struct model *model, unsigned bound) { return (unsigned)rand_r(&model->seed) % bound; }
 
-static struct entry *entry_make(const char *id) {
+static const struct entry *entry_at(const struct model *model, arena_name name) {
+    return arena_at(&model->arena, name);
+}
+
+static size_t piece_bytes(size_t id_bytes) { return sizeof(struct entry) + id_bytes + 1; }
+
+static arena_name entry_make(struct model *model, const char *id) {
     size_t bytes = strlen(id);
-    struct entry *entry = calloc(1, sizeof *entry + bytes + 1);
-    assert_non_null(entry);
+    arena_name name = arena_alloc(&model->arena, piece_bytes(bytes));
+    assert_int_not_equal(name, 0);
+    struct entry *entry = arena_at(&model->arena, name);
+    memset(entry, 0, sizeof *entry);
     entry->id_bytes = (uint8_t)bytes;
     memcpy(entry->id, id, bytes + 1);
-    return entry;
+    return name;
+}
+
+static void entry_free(struct model *model, arena_name name) {
+    arena_free(&model->arena, name, piece_bytes(entry_at(model, name)->id_bytes));
 }
 
 /* Short and long ids, with long common beginnings, so that separators of every length appear. */
-static struct entry *entry_random(struct model *model) {
+static arena_name entry_random(struct model *model) {
     char id[DOCDB_ID_BYTES_MAX + 1];
     size_t prefix = random_below(model, 4) * 60;
     memset(id, 'p', prefix);
@@ -45,7 +58,7 @@ static struct entry *entry_random(struct model *model) {
     if (random_below(model, 8) == 0) {
         id[prefix + (size_t)length - 1] = (char)(128 + random_below(model, 128));
     }
-    return entry_make(id);
+    return entry_make(model, id);
 }
 
 static size_t model_slot(const struct model *model, const char *id) {
@@ -53,7 +66,7 @@ static size_t model_slot(const struct model *model, const char *id) {
     size_t high = model->count;
     while (slot < high) {
         size_t middle = (slot + high) / 2;
-        if (strcmp(model->present[middle]->id, id) < 0) {
+        if (strcmp(entry_at(model, model->present[middle])->id, id) < 0) {
             slot = middle + 1;
         } else {
             high = middle;
@@ -62,43 +75,46 @@ static size_t model_slot(const struct model *model, const char *id) {
     return slot;
 }
 
-static void add(struct model *model, struct entry *entry) {
-    size_t slot = model_slot(model, entry->id);
-    if (model->count == IDS || (slot < model->count && strcmp(model->present[slot]->id, entry->id) == 0)) {
-        free(entry);
+static void add(struct model *model, arena_name name) {
+    const char *id = entry_at(model, name)->id;
+    size_t slot = model_slot(model, id);
+    if (model->count == IDS ||
+        (slot < model->count && strcmp(entry_at(model, model->present[slot])->id, id) == 0)) {
+        entry_free(model, name);
         return;
     }
-    memmove(&model->present[slot + 1], &model->present[slot], (model->count - slot) * sizeof entry);
-    model->present[slot] = entry;
+    memmove(&model->present[slot + 1], &model->present[slot], (model->count - slot) * sizeof name);
+    model->present[slot] = name;
     model->count++;
-    assert_int_equal(order_insert(&model->order, entry), DOCDB_OK);
+    assert_int_equal(order_insert(&model->order, name), DOCDB_OK);
 }
 
 static void remove_at(struct model *model, size_t slot) {
-    struct entry *entry = model->present[slot];
-    order_remove(&model->order, entry);
+    arena_name name = model->present[slot];
+    order_remove(&model->order, name);
     model->count--;
-    memmove(&model->present[slot], &model->present[slot + 1], (model->count - slot) * sizeof entry);
-    free(entry);
+    memmove(&model->present[slot], &model->present[slot + 1], (model->count - slot) * sizeof name);
+    entry_free(model, name);
 }
 
 static void check_all(const struct model *model) {
     struct order_cursor cursor = order_seek(&model->order, "", 0, false);
     for (size_t i = 0; i < model->count; i++) {
-        assert_ptr_equal(order_next(&cursor), model->present[i]);
+        assert_int_equal(order_next(&cursor), model->present[i]);
     }
-    assert_null(order_next(&cursor));
+    assert_int_equal(order_next(&cursor), 0);
+    assert_int_equal(order_last(&model->order), model->count == 0 ? 0 : model->present[model->count - 1]);
     assert_int_equal(model->order.count, model->count);
 }
 
 static void check_seek(struct model *model, const char *id) {
     size_t slot = model_slot(model, id);
-    bool there = slot < model->count && strcmp(model->present[slot]->id, id) == 0;
+    bool there = slot < model->count && strcmp(entry_at(model, model->present[slot])->id, id) == 0;
     struct order_cursor at = order_seek(&model->order, id, strlen(id), false);
     struct order_cursor after = order_seek(&model->order, id, strlen(id), true);
-    assert_ptr_equal(order_next(&at), slot < model->count ? model->present[slot] : NULL);
+    assert_int_equal(order_next(&at), slot < model->count ? model->present[slot] : 0);
     slot += there ? 1 : 0;
-    assert_ptr_equal(order_next(&after), slot < model->count ? model->present[slot] : NULL);
+    assert_int_equal(order_next(&after), slot < model->count ? model->present[slot] : 0);
 }
 
 static void model_fini(struct model *model) {
@@ -107,13 +123,15 @@ static void model_fini(struct model *model) {
     }
     check_all(model);
     order_fini(&model->order);
+    arena_fini(&model->arena);
 }
 
 static void random_changes_keep_the_order(void **state) {
     (void)state;
     struct model *model = calloc(1, sizeof *model);
     model->seed = chosen_seed();
-    order_init(&model->order);
+    arena_init(&model->arena);
+    order_init(&model->order, &model->arena);
     for (int round = 0; round < 60; round++) {
         unsigned removals = random_below(model, 3); /* some rounds grow, some shrink */
         for (int i = 0; i < 400; i++) {
@@ -125,9 +143,9 @@ static void random_changes_keep_the_order(void **state) {
         }
         check_all(model);
         for (int i = 0; i < 50; i++) {
-            struct entry *probe = entry_random(model);
-            check_seek(model, probe->id);
-            free(probe);
+            arena_name probe = entry_random(model);
+            check_seek(model, entry_at(model, probe)->id);
+            entry_free(model, probe);
         }
     }
     model_fini(model);
@@ -139,10 +157,11 @@ static void ascending_and_descending_inserts_work(void **state) {
     for (int direction = 0; direction < 2; direction++) {
         struct model *model = calloc(1, sizeof *model);
         char id[16];
-        order_init(&model->order);
+        arena_init(&model->arena);
+        order_init(&model->order, &model->arena);
         for (int i = 0; i < IDS; i++) {
             (void)snprintf(id, sizeof id, "%06d", direction == 0 ? i : IDS - i);
-            add(model, entry_make(id));
+            add(model, entry_make(model, id));
         }
         check_all(model);
         while (model->count > 0) { /* from the front: whole leaves go */
