@@ -39,13 +39,22 @@ struct sight {
 
 static size_t entry_bytes(size_t id_bytes) { return offsetof(struct entry, id) + id_bytes + 1; }
 
+static char *held_load(const struct entry *entry) {
+    return atomic_load_explicit(&entry->held, memory_order_relaxed);
+}
+
+static void held_store(struct entry *entry, void *held) {
+    atomic_store_explicit(&entry->held, held, memory_order_relaxed);
+}
+
 static struct more *entry_more(const struct entry *entry) {
-    return ((uintptr_t)entry->held & 1) != 0 ? (void *)(entry->held - 1) : NULL;
+    char *held = held_load(entry);
+    return ((uintptr_t)held & 1) != 0 ? (void *)(held - 1) : NULL;
 }
 
 static docdb_doc *entry_resident(const struct entry *entry) {
     const struct more *more = entry_more(entry);
-    return more != NULL ? more->doc : (void *)entry->held;
+    return more != NULL ? more->doc : (void *)held_load(entry);
 }
 
 static void entry_set_resident(struct entry *entry, docdb_doc *doc) {
@@ -53,7 +62,7 @@ static void entry_set_resident(struct entry *entry, docdb_doc *doc) {
     if (more != NULL) {
         more->doc = doc;
     } else {
-        entry->held = (char *)doc;
+        held_store(entry, doc);
     }
 }
 
@@ -693,17 +702,13 @@ static void entry_remove(struct index *index, struct entry *entry) {
     arena_free(&index->arena, name, entry_bytes(id_bytes));
 }
 
-/* The newest version as one that is not the newest any more. NULL: out of memory. */
-static struct version *version_of_entry(const struct entry *entry) {
-    struct version *version = malloc(sizeof *version);
-    if (version != NULL) {
-        *version = (struct version){.older = entry_older(entry),
-                                    .info = entry_info(entry),
-                                    .doc = entry_resident(entry),
-                                    .location = entry_location(entry),
-                                    .tombstone = !entry_is_live(entry)};
-    }
-    return version;
+/* The newest version, as one that is not the newest any more. */
+static void version_of_entry(const struct entry *entry, struct version *out) {
+    *out = (struct version){.older = entry_older(entry),
+                            .info = entry_info(entry),
+                            .doc = entry_resident(entry),
+                            .location = entry_location(entry),
+                            .tombstone = !entry_is_live(entry)};
 }
 
 /* Makes `version` the newest of an entry; `more` is what it is kept in, or NULL when it needs none. */
@@ -716,18 +721,18 @@ static void entry_set(struct entry *entry, const struct index_version *version, 
     entry->offset = version->location.offset;
     entry->flags = (uint8_t)((entry->flags & ~ENTRY_TOMBSTONE) | (version->tombstone ? ENTRY_TOMBSTONE : 0));
     if (more == NULL) {
-        entry->held = (char *)version->doc;
+        held_store(entry, version->doc);
         return;
     }
     *more = (struct more){.doc = version->doc, .mtime_ns = version->info.mtime_ns, .older = older};
-    entry->held = (char *)more + 1;
+    held_store(entry, (char *)more + 1);
 }
 
 int index_install(struct index *index, struct entry *entry, const struct index_version *version) {
     struct index_shard *shard = shard_of(index, hash_id(entry->id, entry->id_bytes));
     bool has_version = entry->seq != 0;
     bool needs_more = has_version || version->info.mtime_ns != version->info.commit_time_ns;
-    struct version *older = has_version ? version_of_entry(entry) : NULL;
+    struct version *older = has_version ? malloc(sizeof *older) : NULL;
     struct more *more = entry_more(entry);
     bool makes_more = needs_more && more == NULL;
     if (makes_more) {
@@ -746,6 +751,9 @@ int index_install(struct index *index, struct entry *entry, const struct index_v
     live_account(index, entry, -1);
     more_account(index, (has_version ? sizeof *older : 0) + (makes_more ? sizeof *more : 0), 1);
     rwlock_lock(&shard->lock);
+    if (older != NULL) {
+        version_of_entry(entry, older);
+    }
     entry_set(entry, version, more, older);
     rwlock_unlock(&shard->lock);
     live_account(index, entry, 1);
@@ -760,7 +768,7 @@ static struct more *more_detach(struct entry *entry) {
     if (more == NULL || more->older != NULL || more->mtime_ns != entry->commit_time_ns) {
         return NULL;
     }
-    entry->held = (char *)more->doc;
+    held_store(entry, more->doc);
     return more;
 }
 
@@ -775,22 +783,20 @@ void index_unwind(struct index *index, struct entry *entry) {
     struct index_shard *shard = shard_of(index, hash_id(entry->id, entry->id_bytes));
     struct version *below = entry_older(entry);
     struct index_version before = {.tombstone = true};
-    docdb_doc *doc = entry_resident(entry);
-    uint64_t bytes = entry->bytes;
-    bool tombstone = !entry_is_live(entry);
-    struct location location = entry_location(entry);
+    struct version gone;
+    live_account(index, entry, -1);
+    rwlock_lock(&shard->lock);
+    version_of_entry(entry, &gone);
     if (below != NULL) {
         before = (struct index_version){
             .info = below->info, .tombstone = below->tombstone, .doc = below->doc, .location = below->location};
     }
-    live_account(index, entry, -1);
-    rwlock_lock(&shard->lock);
     entry_set(entry, &before, entry_more(entry), below == NULL ? NULL : below->older);
     struct more *unused = more_detach(entry);
     rwlock_unlock(&shard->lock);
     live_account(index, entry, 1);
-    version_account(index, entry->id_bytes, bytes, tombstone, location, -1);
-    docdb_doc_release(doc);
+    version_account(index, entry->id_bytes, gone.info.bytes, gone.tombstone, gone.location, -1);
+    docdb_doc_release(gone.doc);
     more_destroy(index, unused);
     if (below != NULL) {
         more_account(index, sizeof *below, -1);

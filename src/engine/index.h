@@ -55,7 +55,8 @@ enum entry_flags {
 struct entry {
     uint64_t seq; /* the commit_seq that wrote the newest version; 0: none (its commit failed) */
     int64_t commit_time_ns;
-    char *held; /* the resident document (one reference) or NULL; or, one byte behind its address, a struct more */
+    char *_Atomic held; /* the resident document (one reference) or NULL; or, one byte behind its address, a struct
+                           more. Atomic, as who holds `apply` looks which of the two without the shard's lock */
     uint32_t bytes;
     uint32_t segment;
     uint32_t offset;
