@@ -150,9 +150,15 @@ typedef struct docdb_options {
     uint64_t max_doc_bytes; /* the largest document: 1 to DOCDB_DOC_BYTES_MAX, default DOCDB_DOC_BYTES_DEFAULT */
     uint64_t
         max_txn_bytes; /* the largest transaction, ids and documents: default 2 x max_doc_bytes, at most 2 GiB */
-    uint32_t txn_timeout_ms;  /* 1 to DOCDB_TXN_TIMEOUT_MS_MAX, default DOCDB_TXN_TIMEOUT_MS_DEFAULT */
-    uint64_t wal_limit_bytes; /* WAL bytes that start a checkpoint: at least 16 MiB, default 256 MiB */
-    docdb_log_fn log;         /* default: errors and warnings go to stderr */
+    uint32_t txn_timeout_ms; /* 1 to DOCDB_TXN_TIMEOUT_MS_MAX, default DOCDB_TXN_TIMEOUT_MS_DEFAULT */
+    uint64_t
+        wal_limit_bytes; /* what the WAL's files take together, and one file more at most: at least 16 MiB, default
+                            256 MiB. A checkpoint starts at half of it; beyond that writers are slowed */
+    uint64_t memory_bytes;  /* documents that are on disk stay in memory too up to so many: default 1 GiB */
+    uint64_t segment_bytes; /* a segment takes no more documents from there on, or a 32nd of its database if that
+                               is more: 64 KiB to 256 MiB, default 8 MiB. Space in segments that is neither live nor
+                               worth compacting is a few of them */
+    docdb_log_fn log;       /* default: errors and warnings go to stderr */
     void *log_arg;
     const struct docdb_os *os; /* the disk and the clock (src/base/os.h), for tests; default: the real ones */
 } docdb_options;
@@ -208,7 +214,13 @@ DOCDB_PUBLIC void docdb_get_limits(docdb *runtime, docdb_limits *out);
     X(snapshots, "snapshots open")                                                                                 \
     X(recovered_txns, "transactions replayed from the WAL when the runtime was opened")                            \
     X(recovery_us, "microseconds that opening took")                                                               \
-    X(read_only, "1 when the runtime is read-only")
+    X(read_only, "1 when the runtime is read-only")                                                                \
+    X(segment_live_bytes, "bytes of segments that hold documents in use")                                          \
+    X(index_file_bytes, "bytes of index files on disk")                                                            \
+    X(index_bytes, "bytes of memory that the index takes")                                                         \
+    X(compactions, "segments compacted")                                                                           \
+    X(compacted_bytes, "bytes of documents that compaction moved")                                                 \
+    X(throttled_us, "microseconds that batches were slowed because the WAL was long")
 
 typedef struct docdb_stats {
 #define DOCDB_STATS_FIELD(field, text) uint64_t field;

@@ -40,9 +40,10 @@
 
 /* A segment takes no more documents once it is this large: compaction works by whole segments, so they are a small
  * part of the data, but never so small that there are very many. */
-#define LIMIT_SEGMENT_BYTES     ((uint64_t)256 << 20)
-#define LIMIT_SEGMENT_BYTES_MIN ((uint64_t)8 << 20)
-#define LIMIT_SEGMENT_SHARE     32u /* of the data in one segment */
+#define LIMIT_SEGMENT_BYTES         ((uint64_t)256 << 20)
+#define LIMIT_SEGMENT_BYTES_DEFAULT ((uint64_t)8 << 20) /* of a small database; docdb_options.segment_bytes */
+#define LIMIT_SEGMENT_BYTES_MIN     ((uint64_t)64 << 10)
+#define LIMIT_SEGMENT_SHARE         32u /* of the data in one segment */
 
 /* Segment files kept open for reading, of all databases: half of the usual bound on open files of a process. Beyond
  * it a file is opened for each read. */
@@ -58,8 +59,9 @@
 /* Large documents are appended to so many databases' segments at once; each such file stays open in between. */
 #define LIMIT_OPEN_APPENDERS 64u
 
-/* Documents that are in a segment are kept in memory too while all resident documents together stay below this. */
-#define LIMIT_RESIDENT_BYTES ((uint64_t)1 << 30)
+/* Documents that are in a segment are kept in memory too while all resident documents together stay below this
+ * (docdb_options.memory_bytes). */
+#define LIMIT_RESIDENT_BYTES_DEFAULT ((uint64_t)1 << 30)
 
 /* Entries that a scan takes from the index under one hold of its lock: short enough that a commit never waits
  * noticeably. */

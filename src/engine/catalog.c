@@ -18,7 +18,8 @@ void database_path(const char *data_directory, uint32_t id, char *out, size_t by
 
 struct database *database_create(const struct docdb_os *os, const struct log *log, const char *data_directory,
                                  uint64_t store_id, uint32_t id, const char *name,
-                                 const atomic_uint_fast64_t *published, atomic_uint *open_files) {
+                                 const atomic_uint_fast64_t *published, atomic_uint *open_files,
+                                 uint64_t segment_bytes) {
     char path[PATH_BYTES];
     struct database *database = calloc(1, sizeof *database);
     if (database == NULL) {
@@ -36,6 +37,7 @@ struct database *database_create(const struct docdb_os *os, const struct log *lo
     }
     atomic_init(&database->references, 1);
     database->id = id;
+    database->segment_bytes = segment_bytes;
     (void)snprintf(database->name, sizeof database->name, "%s", name);
     return database;
 }
@@ -55,9 +57,21 @@ void database_release(struct database *database) {
     free(database);
 }
 
+void database_set_runs(struct database *database, const uint64_t *runs, const uint64_t *run_bytes,
+                       size_t run_count) {
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < run_count; i++) {
+        database->runs[i] = runs[i];
+        database->run_bytes[i] = run_bytes[i];
+        bytes += run_bytes[i];
+    }
+    database->run_count = run_count;
+    atomic_store(&database->index_file_bytes, bytes);
+}
+
 uint64_t database_segment_bytes(const struct database *database) {
     uint64_t bytes = atomic_load_explicit(&database->index->live_bytes, memory_order_relaxed) / LIMIT_SEGMENT_SHARE;
-    bytes = bytes > LIMIT_SEGMENT_BYTES_MIN ? bytes : LIMIT_SEGMENT_BYTES_MIN;
+    bytes = bytes > database->segment_bytes ? bytes : database->segment_bytes;
     return bytes < LIMIT_SEGMENT_BYTES ? bytes : LIMIT_SEGMENT_BYTES;
 }
 

@@ -18,6 +18,7 @@ struct database {
     char name[DOCDB_NAME_BYTES_MAX + 1];
     struct index *index;
     struct segments segments;
+    uint64_t segment_bytes;        /* see docdb_options */
     struct segment_appender large; /* the commit path's: documents that go to a segment at once */
     atomic_bool dropped;
     atomic_int_fast64_t change_time_ns;     /* a document was added or removed */
@@ -27,7 +28,8 @@ struct database {
     uint64_t runs[INDEX_RUNS_MAX + 1]; /* numbers of its index files, the base first */
     uint64_t run_bytes[INDEX_RUNS_MAX + 1];
     size_t run_count;
-    uint64_t checkpoint_seq; /* what they hold */
+    uint64_t checkpoint_seq;               /* what they hold */
+    atomic_uint_fast64_t index_file_bytes; /* of all of them */
 
     /* Recovery's: the first commit that could not be replayed, or DOCDB_OK. */
     int replay_status;
@@ -61,6 +63,10 @@ void catalog_add(struct catalog *catalog, struct database *database);
 /* Removes it from the table and gives up the catalog's reference. */
 void catalog_remove(struct catalog *catalog, struct database *database);
 
+/* Sets the runs that the manifest's newest one stands for. The checkpoint's and recovery's. */
+void database_set_runs(struct database *database, const uint64_t *runs, const uint64_t *run_bytes,
+                       size_t run_count);
+
 /* How long a segment of the database may become, given how much it holds. */
 uint64_t database_segment_bytes(const struct database *database);
 
@@ -68,7 +74,8 @@ uint64_t database_segment_bytes(const struct database *database);
  */
 struct database *database_create(const struct docdb_os *os, const struct log *log, const char *data_directory,
                                  uint64_t store_id, uint32_t id, const char *name,
-                                 const atomic_uint_fast64_t *published, atomic_uint *open_files);
+                                 const atomic_uint_fast64_t *published, atomic_uint *open_files,
+                                 uint64_t segment_bytes);
 struct database *database_acquire(struct database *database);
 void database_release(struct database *database);
 

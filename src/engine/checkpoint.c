@@ -446,9 +446,7 @@ static void part_finish(struct engine *engine, struct part *part) REQUIRES(engin
         return;
     }
     part_collect(engine, part);
-    memcpy(database->runs, part->runs, sizeof part->runs);
-    memcpy(database->run_bytes, part->run_bytes, sizeof part->run_bytes);
-    database->run_count = part->run_count;
+    database_set_runs(database, part->runs, part->run_bytes, part->run_count);
     database->checkpoint_seq = part->checkpoint->snapshot.seq;
 }
 

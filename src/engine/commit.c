@@ -48,7 +48,7 @@ static int create_apply(struct engine *engine, struct catalog_change *change, ui
     }
     change->database =
         database_create(engine->os, &engine->log, engine->directory, engine->store_id, engine->next_database_id,
-                        change->name, &engine->snapshots.published, &engine->open_files);
+                        change->name, &engine->snapshots.published, &engine->open_files, engine->segment_bytes);
     if (change->database == NULL) {
         return DOCDB_ERR_MEMORY;
     }

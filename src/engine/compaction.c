@@ -10,9 +10,8 @@
 #include "base/limits.h"
 #include "engine/checkpoint.h"
 
-#define COMPACTION_START 1.25                    /* x what is live: from here on it compacts */
-#define COMPACTION_FULL  1.40                    /* x what is live: from here on without a pause */
-#define SLACK_BYTES      LIMIT_SEGMENT_BYTES_MIN /* beyond that, not worth the work */
+#define COMPACTION_START 1.25 /* x what is live: from here on it compacts */
+#define COMPACTION_FULL  1.40 /* x what is live: from here on without a pause */
 #define WINDOW_BYTES     ((size_t)1 << 20)
 #define STEP_BYTES       ((uint64_t)1 << 20) /* read in one step, or one record if that is longer */
 #define MOVES_MAX        4096u
@@ -43,11 +42,14 @@ struct compaction {
 
 /* ---- What is worth it ---- */
 
+/* Less than this is not worth the work. */
+static uint64_t slack_bytes(const struct database *database) { return database->segment_bytes; }
+
 /* How many times what is live the segments of a database take, those aside that only wait for a checkpoint. */
 static double space_factor(struct database *database) {
     double live = (double)segments_live_bytes(&database->segments);
     double dead = (double)segments_dead_bytes(&database->segments);
-    double bytes = (double)segments_bytes(&database->segments) - dead - (double)SLACK_BYTES;
+    double bytes = (double)segments_bytes(&database->segments) - dead - (double)slack_bytes(database);
     return live <= 0.0 ? 1.0 : bytes / live;
 }
 
@@ -60,7 +62,7 @@ bool compaction_wants_checkpoint(struct engine *engine) {
     }
     for (size_t i = 0; i < count && !wanted; i++) {
         uint64_t dead = segments_dead_bytes(&databases[i]->segments);
-        wanted = dead > SLACK_BYTES && dead > segments_live_bytes(&databases[i]->segments) / 10;
+        wanted = dead > slack_bytes(databases[i]) && dead > segments_live_bytes(&databases[i]->segments) / 10;
     }
     catalog_list_free(databases, count);
     return wanted;

@@ -90,7 +90,10 @@ static void limits_set(struct engine *engine, const docdb_options *options) {
     limits->txn_timeout_ms = options->txn_timeout_ms != 0 ? options->txn_timeout_ms : DOCDB_TXN_TIMEOUT_MS_DEFAULT;
     uint64_t wal_limit = options->wal_limit_bytes != 0 ? options->wal_limit_bytes : LIMIT_WAL_LIMIT_DEFAULT;
     engine->wal_limit_bytes = wal_limit > LIMIT_WAL_LIMIT_MIN ? wal_limit : LIMIT_WAL_LIMIT_MIN;
-    engine->memory_bytes = LIMIT_RESIDENT_BYTES;
+    engine->memory_bytes = options->memory_bytes != 0 ? options->memory_bytes : LIMIT_RESIDENT_BYTES_DEFAULT;
+    uint64_t segment = options->segment_bytes != 0 ? options->segment_bytes : LIMIT_SEGMENT_BYTES_DEFAULT;
+    segment = segment < LIMIT_SEGMENT_BYTES ? segment : LIMIT_SEGMENT_BYTES;
+    engine->segment_bytes = segment > LIMIT_SEGMENT_BYTES_MIN ? segment : LIMIT_SEGMENT_BYTES_MIN;
 }
 
 static struct engine *engine_create(const char *path, const docdb_options *options) {
@@ -339,6 +342,9 @@ static void stats_add_database(docdb_stats *stats, struct database *database) {
     stats->documents += atomic_load(&database->index->live_documents);
     stats->document_bytes += atomic_load(&database->index->live_bytes);
     stats->segment_bytes += segments_bytes(&database->segments);
+    stats->segment_live_bytes += segments_live_bytes(&database->segments);
+    stats->index_bytes += index_memory(database->index);
+    stats->index_file_bytes += atomic_load(&database->index_file_bytes);
     for (size_t i = 0; i < INDEX_SHARDS; i++) {
         stats->reads += atomic_load_explicit(&database->index->shards[i].reads, memory_order_relaxed);
     }
@@ -367,6 +373,9 @@ static int engine_get_stats(docdb *runtime, docdb_stats *out) {
     out->wal_bytes = atomic_load(&engine->wal.disk_bytes);
     out->wal_written_bytes = atomic_load(&engine->wal.written_bytes);
     out->checkpoints = atomic_load(&engine->checkpoints);
+    out->compactions = atomic_load(&engine->compactions);
+    out->compacted_bytes = atomic_load(&engine->compacted_bytes);
+    out->throttled_us = atomic_load(&engine->throttled_us);
     out->segment_reads = atomic_load(&engine->segment_reads);
     out->resident_bytes = atomic_load(&engine->resident_bytes);
     out->snapshots = snapshots_count(&engine->snapshots);

@@ -169,9 +169,7 @@ static int runs_load(struct engine *engine, struct database *database, uint64_t 
     if (status == DOCDB_OK) {
         status = index_load(&loading, directory);
     }
-    memcpy(database->runs, set.runs, sizeof set.runs);
-    memcpy(database->run_bytes, set.run_bytes, sizeof set.run_bytes);
-    database->run_count = set.run_count;
+    database_set_runs(database, set.runs, set.run_bytes, set.run_count);
     free(loading.live_bytes);
     index_file_set_fini(&set);
     return status;
@@ -183,7 +181,7 @@ static int database_load(struct engine *engine, const struct manifest_database *
         status != DOCDB_OK
             ? NULL
             : database_create(engine->os, &engine->log, engine->directory, engine->store_id, from->id, from->name,
-                              &engine->snapshots.published, &engine->open_files);
+                              &engine->snapshots.published, &engine->open_files, engine->segment_bytes);
     if (database == NULL) {
         return error_set(error, DOCDB_ERR_MEMORY, "out of memory while loading database \"%s\"", from->name);
     }
@@ -246,10 +244,11 @@ static int replay_create(struct engine *engine, uint32_t id, const struct wal_op
     memcpy(name, op->id, op->id_bytes);
     name[op->id_bytes] = '\0';
     int status = catalog_reserve(&engine->catalog);
-    struct database *database = status != DOCDB_OK
-                                    ? NULL
-                                    : database_create(engine->os, &engine->log, engine->directory, engine->store_id,
-                                                      id, name, &engine->snapshots.published, &engine->open_files);
+    struct database *database =
+        status != DOCDB_OK
+            ? NULL
+            : database_create(engine->os, &engine->log, engine->directory, engine->store_id, id, name,
+                              &engine->snapshots.published, &engine->open_files, engine->segment_bytes);
     if (database == NULL) {
         return DOCDB_ERR_MEMORY;
     }

@@ -55,6 +55,7 @@ struct engine {
     uint64_t store_id;
     docdb_limits limits;
     uint64_t wal_limit_bytes;
+    uint64_t segment_bytes; /* see docdb_options */
     uint64_t memory_bytes;  /* documents that are on disk are kept in memory up to this */
     atomic_uint open_files; /* segments open for reading */
 

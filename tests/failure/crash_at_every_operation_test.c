@@ -29,7 +29,14 @@ struct plan {
     unsigned rounds;
 };
 
+/* What the store did over all rounds of a test. */
+struct done {
+    uint64_t checkpoints;
+    uint64_t compactions;
+};
+
 struct round {
+    struct done *done;
     struct sim_disk *disk;
     struct workload workload;
     struct test_log log;
@@ -68,6 +75,14 @@ static void die(struct round *round) {
     }
     note(round, "crash", sim_disk_operations(round->disk));
     sim_disk_crash(round->disk, sim_random(&round->random));
+}
+
+static void count(struct round *round, docdb *runtime) {
+    docdb_stats stats;
+    if (docdb_get_stats(runtime, &stats) == DOCDB_OK) {
+        round->done->checkpoints += stats.checkpoints;
+        round->done->compactions += stats.compactions;
+    }
 }
 
 /* Opens, dying while it opens up to twice. False: the store can't be opened, or leaks. */
@@ -122,6 +137,7 @@ static bool life(struct round *round, uint64_t at, unsigned steps) {
         return false;
     }
     bool good = work(round, runtime, at, steps);
+    count(round, runtime);
     int status = docdb_close(runtime);
     if (good && status != DOCDB_OK && !sim_disk_is_off(round->disk)) {
         (void)snprintf(round->why, sizeof round->why, "%s", docdb_error_name(status));
@@ -136,8 +152,10 @@ static bool life(struct round *round, uint64_t at, unsigned steps) {
 
 /* One whole round; `first` is the operation at which the power goes in the first life, 0: never. Returns the
  * operations of the first life in *operations. */
-static bool round_run(uint64_t seed, uint64_t first, const struct plan *plan, uint64_t *operations) {
+static bool round_run(uint64_t seed, uint64_t first, const struct plan *plan, struct done *done,
+                      uint64_t *operations) {
     struct round *round = calloc(1, sizeof *round);
+    round->done = done;
     round->disk = sim_disk_create();
     round->random = seed ^ first * 31;
     round->how = plan->how;
@@ -149,6 +167,7 @@ static bool round_run(uint64_t seed, uint64_t first, const struct plan *plan, ui
     bool good = store_open(round, &runtime) == DOCDB_OK;
     if (good) {
         good = work(round, runtime, first, 120);
+        count(round, runtime);
         (void)docdb_close(runtime);
         die(round);
     }
@@ -197,13 +216,14 @@ static bool creation_dies(uint64_t seed, uint64_t first) {
 static void rounds_run(const struct plan *plan) {
     uint64_t seed = test_seed();
     uint64_t total = 0;
-    unsigned bad = !round_run(seed, 0, plan, &total);
+    struct done done = {0};
+    unsigned bad = !round_run(seed, 0, plan, &done, &total);
     for (unsigned i = 0; i < plan->rounds && bad < 3; i++) {
         uint64_t ignored;
         bool all = plan->rounds >= total;
         uint64_t first = 1 + (all ? i % total : i * total / plan->rounds + i % (total / plan->rounds + 1));
         uint64_t round_seed = all ? seed + i / total : seed + i % 7;
-        if (!round_run(round_seed, first, plan, &ignored)) {
+        if (!round_run(round_seed, first, plan, &done, &ignored)) {
             fprintf(stderr, "  round %u: seed %" PRIu64 ", power off at operation %" PRIu64 " of %" PRIu64 "\n\n",
                     i, round_seed, first, total);
             bad++;
@@ -212,6 +232,8 @@ static void rounds_run(const struct plan *plan) {
     if (bad > 0) {
         fail_msg("%u bad rounds; SEED=%" PRIu64, bad, seed);
     }
+    printf("  %" PRIu64 " checkpoints, %" PRIu64 " segments compacted\n", done.checkpoints, done.compactions);
+    assert_true(done.checkpoints > 0 && done.compactions > 0);
 }
 
 static void power_loss_at_any_operation_loses_nothing_acknowledged(void **state) {

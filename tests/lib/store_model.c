@@ -407,8 +407,11 @@ void test_log_print(const struct test_log *log) {
 }
 
 int test_store_open(struct sim_disk *disk, struct test_log *log, docdb **runtime, docdb_error *error) {
-    docdb_options options = {
-        .os = sim_disk_os(disk), .log = test_log_write, .log_arg = log, .wal_limit_bytes = 16u << 20};
+    docdb_options options = {.os = sim_disk_os(disk),
+                             .log = test_log_write,
+                             .log_arg = log,
+                             .wal_limit_bytes = 16u << 20,
+                             .segment_bytes = 64u << 10};
     return docdb_open("/data", &options, runtime, error);
 }
 

@@ -75,7 +75,7 @@ struct test_log {
 void test_log_write(void *arg, docdb_log_level level, const char *line);
 void test_log_print(const struct test_log *log);
 
-/* Opens the store in /data of the disk, with the smallest WAL. `error` may be NULL. */
+/* Opens the store in /data of the disk, with the smallest WAL and segments. `error` may be NULL. */
 struct sim_disk;
 int test_store_open(struct sim_disk *disk, struct test_log *log, docdb **runtime, docdb_error *error);
 /* Closes it with the power off, so that nothing is written, and takes the power away. */
