@@ -530,6 +530,7 @@ int checkpoint_run(struct engine *engine) {
                   docdb_error_text(status));
     } else {
         rate_note(engine, covered, os_monotonic_ns(engine->os) - start_ns);
+        checkpoint_threshold_set(engine);
     }
     mutex_unlock(&engine->checkpoint_mutex);
     return status;

@@ -278,6 +278,7 @@ static int store_ensure(struct engine *engine, unsigned flags, docdb_error *erro
 }
 
 static int threads_start(struct engine *engine, docdb_error *error) {
+    checkpoint_threshold_set(engine);
     int status = commit_start(engine);
     if (status == DOCDB_OK) {
         status = maintenance_start(engine);

@@ -33,7 +33,28 @@ uint64_t checkpoint_debt(struct engine *engine) {
     return lsn - atomic_load(&engine->checkpoint_lsn);
 }
 
-bool checkpoint_due(struct engine *engine) { return checkpoint_debt(engine) > engine->wal_limit_bytes / 2; }
+/* At half of the limit; sooner while there is little data, since what a checkpoint writes at once is, for a while,
+ * space on top of what it replaces: an eighth of the data keeps that small. */
+void checkpoint_threshold_set(struct engine *engine) {
+    struct database **databases;
+    size_t count;
+    uint64_t live = 0;
+    if (catalog_list(&engine->catalog, &databases, &count) != DOCDB_OK) {
+        return;
+    }
+    for (size_t i = 0; i < count; i++) {
+        live += segments_live_bytes(&databases[i]->segments);
+    }
+    catalog_list_free(databases, count);
+    uint64_t least = engine->wal_limit_bytes / 8;
+    uint64_t most = engine->wal_limit_bytes / 2;
+    uint64_t wanted = live / 8 > least ? live / 8 : least;
+    atomic_store(&engine->checkpoint_threshold, wanted < most ? wanted : most);
+}
+
+bool checkpoint_due(struct engine *engine) {
+    return checkpoint_debt(engine) > atomic_load_explicit(&engine->checkpoint_threshold, memory_order_relaxed);
+}
 
 int checkpoint_wait(struct engine *engine) {
     struct maintenance *maintenance = &engine->maintenance;

@@ -18,6 +18,8 @@ void maintenance_housekeep(struct engine *engine);
 
 /* Bytes of log that no checkpoint covers yet. */
 uint64_t checkpoint_debt(struct engine *engine);
+/* Chooses from how many on a checkpoint is due: after each checkpoint, and when the engine was opened. */
+void checkpoint_threshold_set(struct engine *engine);
 /* Are they so many that a checkpoint should run? */
 bool checkpoint_due(struct engine *engine);
 /* Asks the background thread for a checkpoint, waits until an attempt that began after this has ended, and returns

@@ -94,7 +94,8 @@ struct engine {
     struct compaction *compaction GUARDED_BY(checkpoint_mutex); /* the segment being compacted, or NULL */
     atomic_uint_fast64_t checkpoint_seq;
     atomic_uint_fast64_t checkpoint_lsn;
-    atomic_uint_fast64_t checkpoint_rate; /* bytes of log a second that the last checkpoints got through */
+    atomic_uint_fast64_t checkpoint_threshold; /* bytes of log from which on a checkpoint is due */
+    atomic_uint_fast64_t checkpoint_rate;      /* bytes of log a second that the last checkpoints got through */
 
     /* The sticky failure: set once, when a write or sync of the WAL failed. */
     atomic_bool read_only;
