@@ -2,7 +2,7 @@
 #
 # Everything is built out of tree, below $(BUILD). A .c file that is added to a room is built without a change here; a
 # .c file in tests/unit, tests/failure or tests/concurrency is one cmocka program; a .sh or .py file in tests/integration or
-# tests/fuse is one test.
+# tests/fuse is one test; a .c file in tests/benchmarks is one benchmark, and what they share is in its lib.
 
 .DEFAULT_GOAL := all
 MAKEFLAGS += --no-builtin-rules
@@ -24,8 +24,10 @@ JOBS     := $(shell nproc 2>/dev/null || echo 2)
 LIB_PACKAGES   := libxxhash
 BIN_PACKAGES   := libxxhash libuv fuse3
 TEST_PACKAGES  := cmocka
+BENCH_PACKAGES := sqlite3 lmdb rocksdb
 DEPS_BUILD     := gcc make pkg-config libxxhash-dev libuv1-dev libfuse3-dev fuse3 scdoc
 DEPS_TEST      := libcmocka-dev python3 strace
+DEPS_BENCH     := libsqlite3-dev liblmdb-dev librocksdb-dev
 DEPS_LINT      := clang clang-format clang-tidy cppcheck shellcheck libclang-rt-14-dev
 
 # ---- Flags ----
@@ -57,6 +59,7 @@ TESTLIB_SRC := $(wildcard tests/lib/*.c)
 TEST_SRC  := $(wildcard tests/unit/*.c tests/failure/*.c tests/concurrency/*.c)
 TOOL_SRC  := $(wildcard tests/tools/*.c)
 BENCH_SRC := $(wildcard tests/benchmarks/*.c)
+BENCHLIB_SRC := $(wildcard tests/benchmarks/lib/*.c)
 EXAMPLE_SRC := $(wildcard examples/c/*.c)
 SCRIPT_TESTS := $(wildcard tests/integration/*.sh tests/integration/*.py tests/fuse/*.sh tests/fuse/*.py)
 
@@ -65,6 +68,7 @@ LIB_OBJ   := $(call obj,$(LIB_SRC))
 BIN_OBJ   := $(call obj,$(BIN_SRC))
 CLI_OBJ   := $(call obj,$(CLI_SRC))
 TESTLIB_OBJ := $(call obj,$(TESTLIB_SRC))
+BENCHLIB_OBJ := $(call obj,$(BENCHLIB_SRC))
 
 LIB_A     := $(BUILD)/libdocdb.a
 LIB_SO    := $(BUILD)/libdocdb.so.$(VERSION)
@@ -88,7 +92,7 @@ say = $(if $(V),,@printf '  %-4s %s\n' '$(1)' '$@')
 $(BUILD)/obj/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(call say,CC)
-	$(Q)$(CC) $(ALL_CFLAGS) $(call pkg,--cflags,$(BIN_PACKAGES)) -c $< -o $@
+	$(Q)$(CC) $(ALL_CFLAGS) $(call pkg,--cflags,$(BIN_PACKAGES)) $(EXTRA_CFLAGS) -c $< -o $@
 
 $(LIB_A): $(LIB_OBJ)
 	$(call say,AR)
@@ -103,11 +107,17 @@ $(BIN): $(CLI_OBJ) $(BIN_OBJ) $(LIB_A)
 	$(call say,LD)
 	$(Q)$(CC) $(ALL_LDFLAGS) $^ -o $@ $(call pkg,--libs,$(BIN_PACKAGES))
 
-$(BUILD)/tests/benchmarks/%: EXTRA_LIBS = $(BENCH_LIBS)
-$(TESTS) $(BENCHES) $(TOOLS): $(BUILD)/%: $(BUILD)/obj/%.o $(TESTLIB_OBJ) $(BIN_OBJ) $(LIB_A)
+$(TESTS) $(TOOLS): $(BUILD)/%: $(BUILD)/obj/%.o $(TESTLIB_OBJ) $(BIN_OBJ) $(LIB_A)
 	@mkdir -p $(@D)
 	$(call say,LD)
-	$(Q)$(CC) $(ALL_LDFLAGS) $^ -o $@ $(call pkg,--libs,$(BIN_PACKAGES) $(TEST_PACKAGES)) -lm $(EXTRA_LIBS)
+	$(Q)$(CC) $(ALL_LDFLAGS) $^ -o $@ $(call pkg,--libs,$(BIN_PACKAGES) $(TEST_PACKAGES)) -lm
+
+# The benchmarks' peers are needed by the benchmarks alone (and by lint, which looks at all files).
+$(BUILD)/obj/tests/benchmarks/%.o: EXTRA_CFLAGS = $(call pkg,--cflags,$(BENCH_PACKAGES))
+$(BENCHES): $(BUILD)/%: $(BUILD)/obj/%.o $(BENCHLIB_OBJ) $(call obj,tests/lib/temp.c) $(LIB_A)
+	@mkdir -p $(@D)
+	$(call say,LD)
+	$(Q)$(CC) $(ALL_LDFLAGS) $^ -o $@ $(call pkg,--libs,$(LIB_PACKAGES) $(BENCH_PACKAGES))
 
 $(EXAMPLES): $(BUILD)/%: $(BUILD)/obj/%.o $(LIB_A)
 	@mkdir -p $(@D)
@@ -120,13 +130,13 @@ $(BUILD)/man/%: docs/man/%.scd
 	$(Q)scdoc < $< > $@
 
 -include $(patsubst %.o,%.d,$(LIB_OBJ) $(BIN_OBJ) $(CLI_OBJ) $(TESTLIB_OBJ) \
-           $(call obj,$(TEST_SRC) $(TOOL_SRC) $(BENCH_SRC) $(EXAMPLE_SRC)))
+           $(call obj,$(TEST_SRC) $(TOOL_SRC) $(BENCH_SRC) $(BENCHLIB_SRC) $(EXAMPLE_SRC)))
 
 # ---- Set-up ----
-.PHONY: deps deps-build deps-test deps-lint
-deps: deps-build deps-test deps-lint ## install the development packages that are missing (root, or sudo)
+.PHONY: deps deps-build deps-test deps-bench deps-lint
+deps: deps-build deps-test deps-bench deps-lint ## install the development packages that are missing (root, or sudo)
 
-deps-build deps-test deps-lint: deps-%:
+deps-build deps-test deps-bench deps-lint: deps-%:
 	@tests/tools/install-packages.sh $(DEPS_$(shell echo $* | tr a-z A-Z))
 
 # The set-up runs before make reads pkg-config's answers, hence the second make.
@@ -141,7 +151,7 @@ test: deps-build deps-test ## set up, build and run every test but the sanitizer
 	@tests/tools/run-tests.sh $(BUILD) $(TESTS) $(SCRIPT_TESTS)
 
 .PHONY: tests
-tests: $(TESTS) $(TOOLS) $(BENCHES) $(BIN) ## build the test programs
+tests: $(TESTS) $(TOOLS) $(BIN) ## build the test programs
 
 # The C tests and the scripts that drive the real program, under the sanitizers.
 .PHONY: test-asan
@@ -162,17 +172,20 @@ test-tsan: deps-build deps-test deps-lint ## run the tests under ThreadSanitizer
 examples-only: $(EXAMPLES)
 
 .PHONY: bench
-bench: deps-build deps-test ## run the benchmarks (ratios within one run; nothing else should be running)
-	@$(MAKE) --no-print-directory -j$(JOBS) all tests
+bench: deps-build deps-bench ## run the benchmarks (ratios within one run; nothing else should be running)
+	@$(MAKE) --no-print-directory -j$(JOBS) all benches
 	@for bench in $(BENCHES); do $$bench || exit 1; done
 
+.PHONY: benches
+benches: $(BENCHES) ## build the benchmarks
+
 # ---- Lint ----
-C_FILES := $(LIB_SRC) $(BIN_SRC) $(CLI_SRC) $(TESTLIB_SRC) $(TEST_SRC) $(TOOL_SRC) $(BENCH_SRC) $(EXAMPLE_SRC)
-H_FILES := $(wildcard include/*.h src/*/*.h fuse/*.h tests/lib/*.h tests/benchmarks/*.h)
-LINT_FLAGS = -std=gnu17 -D_GNU_SOURCE -Iinclude -Isrc -I. $(call pkg,--cflags,$(BIN_PACKAGES) $(TEST_PACKAGES))
+C_FILES := $(LIB_SRC) $(BIN_SRC) $(CLI_SRC) $(TESTLIB_SRC) $(TEST_SRC) $(TOOL_SRC) $(BENCH_SRC) $(BENCHLIB_SRC) $(EXAMPLE_SRC)
+H_FILES := $(wildcard include/*.h src/*/*.h fuse/*.h tests/lib/*.h tests/benchmarks/lib/*.h)
+LINT_FLAGS = -std=gnu17 -D_GNU_SOURCE -Iinclude -Isrc -I. $(call pkg,--cflags,$(BIN_PACKAGES) $(TEST_PACKAGES) $(BENCH_PACKAGES))
 
 .PHONY: lint lint-format lint-warnings lint-tidy lint-cppcheck lint-shell lint-layers
-lint: deps-build deps-test deps-lint ## clang-format, compiler warnings, thread-safety analysis, clang-tidy, cppcheck, shellcheck
+lint: deps-build deps-test deps-bench deps-lint ## clang-format, compiler warnings, thread-safety analysis, clang-tidy, cppcheck, shellcheck
 	@$(MAKE) --no-print-directory -j$(JOBS) --output-sync=target lint-format lint-warnings lint-tidy lint-cppcheck lint-shell lint-layers
 	@echo "lint: clean"
 
