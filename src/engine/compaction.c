@@ -10,8 +10,8 @@
 #include "base/limits.h"
 #include "engine/checkpoint.h"
 
-#define COMPACTION_START 1.25 /* x what is live: from here on it compacts */
-#define COMPACTION_FULL  1.40 /* x what is live: from here on without a pause */
+#define COMPACTION_START 1.15 /* x what is live: from here on it compacts */
+#define COMPACTION_FULL  1.30 /* x what is live: from here on without a pause */
 #define WINDOW_BYTES     ((size_t)1 << 20)
 #define STEP_BYTES       ((uint64_t)1 << 20) /* read in one step, or one record if that is longer */
 #define MOVES_MAX        4096u
@@ -62,7 +62,7 @@ bool compaction_wants_checkpoint(struct engine *engine) {
     }
     for (size_t i = 0; i < count && !wanted; i++) {
         uint64_t dead = segments_dead_bytes(&databases[i]->segments);
-        wanted = dead > slack_bytes(databases[i]) && dead > segments_live_bytes(&databases[i]->segments) / 10;
+        wanted = dead > slack_bytes(databases[i]) && dead > segments_live_bytes(&databases[i]->segments) / 16;
     }
     catalog_list_free(databases, count);
     return wanted;

@@ -34,7 +34,7 @@ uint64_t checkpoint_debt(struct engine *engine) {
 }
 
 /* At half of the limit; sooner while there is little data, since what a checkpoint writes at once is, for a while,
- * space on top of what it replaces: an eighth of the data keeps that small. */
+ * space on top of what it replaces: a sixteenth of the data keeps that small. */
 void checkpoint_threshold_set(struct engine *engine) {
     struct database **databases;
     size_t count;
@@ -46,9 +46,9 @@ void checkpoint_threshold_set(struct engine *engine) {
         live += segments_live_bytes(&databases[i]->segments);
     }
     catalog_list_free(databases, count);
-    uint64_t least = engine->wal_limit_bytes / 8;
+    uint64_t least = engine->wal_limit_bytes / 16;
     uint64_t most = engine->wal_limit_bytes / 2;
-    uint64_t wanted = live / 8 > least ? live / 8 : least;
+    uint64_t wanted = live / 16 > least ? live / 16 : least;
     atomic_store(&engine->checkpoint_threshold, wanted < most ? wanted : most);
 }
 
