@@ -7,9 +7,9 @@
 #include "engine/maintenance.h"
 #include "engine/runtime.h"
 
-#define LOOK_INTERVAL_NS  INT64_C(100000000) /* the free space is looked at this often, or when it runs low */
-#define RETRY_INTERVAL_NS INT64_C(10000000)  /* and this often while it is short */
-#define DELAY_MAX_NS      INT64_C(100000000) /* of one batch */
+#define LOOK_INTERVAL_NS INT64_C(100000000) /* the free space is looked at this often, or when it runs low */
+#define LOOK_SHARE       16u                /* or when such a part of what was left was admitted */
+#define DELAY_MAX_NS     INT64_C(100000000) /* of one batch */
 
 /* ---- Room on the disk ---- */
 
@@ -23,18 +23,23 @@ static void look(struct engine *engine, int64_t now_ns) {
     }
     admission->looked_ns = now_ns;
     admission->left_bytes = free_bytes > wanted ? free_bytes - wanted : 0;
+    admission->look_below = admission->left_bytes - admission->left_bytes / LOOK_SHARE;
+    admission->wal_bytes = atomic_load(&engine->wal.disk_bytes);
 }
 
 static int space_check(struct engine *engine, uint64_t bytes) {
     struct admission *admission = &engine->admission;
     int64_t now_ns = os_monotonic_ns(engine->os);
-    int64_t interval = admission->is_short ? RETRY_INTERVAL_NS : LOOK_INTERVAL_NS;
-    bool stale = admission->looked_ns == 0 || now_ns - admission->looked_ns >= interval;
-    if (stale || (!admission->is_short && admission->left_bytes < bytes)) {
+    bool stale =
+        admission->is_short || admission->looked_ns == 0 || now_ns - admission->looked_ns >= LOOK_INTERVAL_NS;
+    bool changed = admission->left_bytes < admission->look_below + bytes ||
+                   admission->wal_bytes != atomic_load(&engine->wal.disk_bytes);
+    if (stale || changed) {
         look(engine, now_ns);
     }
     bool was_short = admission->is_short;
     admission->is_short = admission->left_bytes < bytes;
+    atomic_store(&engine->wal.is_short, admission->is_short);
     if (admission->is_short) {
         if (!was_short) {
             log_info(&engine->log, "the disk of %s is nearly full: writes are refused, deletes are not",

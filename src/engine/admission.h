@@ -21,6 +21,8 @@ struct engine;
 struct admission {
     int64_t looked_ns;   /* when the free space was looked at last (monotonic) */
     uint64_t left_bytes; /* of it, after what was admitted since and what a checkpoint needs */
+    uint64_t look_below; /* look again when less is left */
+    uint64_t wal_bytes;  /* of the log's files at the last look */
     bool is_short;       /* the last look refused */
 };
 

@@ -398,11 +398,24 @@ static void batch_refuse(struct request *batch, int status) {
     }
 }
 
-/* Waits until a checkpoint let go of a part of the log. The caller may make one more attempt then. */
-static int wal_wait(struct engine *engine) {
-    uint64_t lsn = atomic_load(&engine->checkpoint_lsn);
-    int status = checkpoint_wait(engine);
-    return status == DOCDB_OK && atomic_load(&engine->checkpoint_lsn) == lsn ? DOCDB_ERR_NO_SPACE : status;
+/* Room in the log's files. When their limit is reached, or the disk is nearly full, a checkpoint lets go of some to
+ * be used again; when that is not enough on a nearly full disk, the log takes what is reserved for deletes. */
+static int wal_reserve(struct engine *engine, uint64_t bytes, bool frees) {
+    uint64_t reserve = frees ? 0 : LIMIT_WAL_RESERVE_BYTES;
+    int status = wal_batch_begin(&engine->wal, bytes, reserve);
+    while (status == DOCDB_ERR_BUSY) {
+        uint64_t lsn = atomic_load(&engine->checkpoint_lsn);
+        status = checkpoint_wait(engine);
+        bool moved = atomic_load(&engine->checkpoint_lsn) != lsn;
+        if (status == DOCDB_OK && moved) {
+            status = wal_batch_begin(&engine->wal, bytes, reserve);
+        } else if (frees && atomic_exchange(&engine->wal.is_short, false)) {
+            status = wal_batch_begin(&engine->wal, bytes, 0);
+        } else {
+            status = status == DOCDB_OK ? DOCDB_ERR_NO_SPACE : status;
+        }
+    }
+    return status;
 }
 
 /* 1. Room in the WAL, on the disk and in the reclaimer for whatever the batch does. */
@@ -423,16 +436,7 @@ static int batch_reserve(struct engine *engine, struct request *batch) {
     if (status == DOCDB_OK) {
         status = admission_check(engine, bytes, placed_bytes, frees);
     }
-    if (status == DOCDB_OK) {
-        status = wal_batch_begin(&engine->wal, bytes, frees ? 0 : LIMIT_WAL_RESERVE_BYTES);
-    }
-    while (status == DOCDB_ERR_BUSY) {
-        status = wal_wait(engine);
-        if (status == DOCDB_OK) {
-            status = wal_batch_begin(&engine->wal, bytes, frees ? 0 : LIMIT_WAL_RESERVE_BYTES);
-        }
-    }
-    return status;
+    return status == DOCDB_OK ? wal_reserve(engine, bytes, frees) : status;
 }
 
 static void maintain(struct engine *engine) {

@@ -12,9 +12,9 @@
 #include "base/limits.h"
 #include "engine/segment_format.h"
 
-#define PATH_BYTES 4096
-#define SEGMENT_ALLOCATE_BYTES                                                                                     \
-    ((uint64_t)4 << 20) /* space is reserved ahead in such steps, and trimmed at the end */
+#define PATH_BYTES         4096
+#define ALLOCATE_BYTES_MAX ((uint64_t)4 << 20) /* space is reserved ahead in such steps, and trimmed at the end */
+#define ALLOCATE_SHARE     8u                  /* or so small a part of a full segment */
 
 void segment_path(const char *directory, uint32_t number, char *out, size_t bytes) {
     (void)snprintf(out, bytes, "%s/%08" PRIx32 ".seg", directory, number);
@@ -516,17 +516,24 @@ static int directory_make(struct segments *segments) {
     return rc;
 }
 
+/* How much space is reserved ahead: a small part of a segment, so that on a nearly full disk it is not missed. */
+static uint64_t allocate_step(uint64_t segment_bytes_max) {
+    uint64_t step = segment_bytes_max / ALLOCATE_SHARE;
+    return step < ALLOCATE_BYTES_MAX ? step : ALLOCATE_BYTES_MAX;
+}
+
 /* Creates the file with its header, which is durable with the first sync of the appender. */
-static int segment_create_file(struct segment_appender *appender, const char *path, uint32_t number) {
+static int segment_create_file(struct segment_appender *appender, const char *path, uint32_t number,
+                               uint64_t segment_bytes_max) {
     struct segments *segments = appender->segments;
     uint8_t header[SEGMENT_HEADER_BYTES];
     segment_header_encode(&(struct segment_header){.store_id = segments->store_id,
                                                    .database_id = segments->database_id,
                                                    .number = number},
                           header);
-    int rc = file_writer_open(&appender->writer, segments->os, path, SEGMENT_ALLOCATE_BYTES);
+    int rc = file_writer_open(&appender->writer, segments->os, path, allocate_step(segment_bytes_max));
     if (rc == -ENOENT && directory_make(segments) == 0) {
-        rc = file_writer_open(&appender->writer, segments->os, path, SEGMENT_ALLOCATE_BYTES);
+        rc = file_writer_open(&appender->writer, segments->os, path, allocate_step(segment_bytes_max));
     }
     if (rc != 0) {
         return rc;
@@ -543,7 +550,7 @@ static int segment_create_file(struct segment_appender *appender, const char *pa
 }
 
 /* The segment is in the table before its file exists: who collects files that are not used leaves it alone. */
-static int segment_begin(struct segment_appender *appender) {
+static int segment_begin(struct segment_appender *appender, uint64_t segment_bytes_max) {
     struct segments *segments = appender->segments;
     char path[PATH_BYTES];
     rwlock_lock(&segments->lock);
@@ -562,7 +569,7 @@ static int segment_begin(struct segment_appender *appender) {
         segment_release(segments, segment);
         return status;
     }
-    int rc = segment_create_file(appender, path, number);
+    int rc = segment_create_file(appender, path, number, segment_bytes_max);
     if (rc != 0) {
         log_error(segments->log, "can't create the segment %s of database \"%s\": %s", path, segments->name,
                   strerror(-rc));
@@ -580,14 +587,14 @@ static int segment_open(struct segment_appender *appender, uint64_t segment_byte
     char path[PATH_BYTES];
     struct segment *segment = continuable(segments, segment_bytes_max);
     if (segment == NULL) {
-        return segment_begin(appender);
+        return segment_begin(appender, segment_bytes_max);
     }
     segment_path(segments->directory, segment->number, path, sizeof path);
     int rc = file_writer_continue(&appender->writer, segments->os, path, atomic_load(&segment->bytes),
-                                  SEGMENT_ALLOCATE_BYTES);
+                                  allocate_step(segment_bytes_max));
     if (rc != 0) {
         segment_unuse(segments, segment);
-        return rc == -EMFILE || rc == -ENFILE ? error_from_os(rc) : segment_begin(appender);
+        return rc == -EMFILE || rc == -ENFILE ? error_from_os(rc) : segment_begin(appender, segment_bytes_max);
     }
     appender->segment = segment;
     appender->synced_end = atomic_load(&segment->bytes);
@@ -689,6 +696,8 @@ void appender_abandon(struct segment_appender *appender) {
     /* After a failed write or sync the kernel may hold for clean what never reached the disk, so nothing more goes
      * to this file. */
     uint32_t number = appender->segment->number;
+    /* What is not synced never counts; on a full disk its space is needed. */
+    (void)os_truncate(appender->segments->os, appender->writer.file, appender->synced_end);
     (void)file_writer_close(&appender->writer, false);
     if (appender->synced_end == 0) {
         char path[PATH_BYTES];

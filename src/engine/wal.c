@@ -168,7 +168,8 @@ static int file_make_on_disk(struct wal *wal, const struct wal_file *made, const
 
 /* A spare is counted already, so using it again makes the log no longer. */
 static bool limit_reached(const struct wal *wal) REQUIRES(wal->mutex) {
-    return wal->spare_count == 0 && atomic_load(&wal->disk_bytes) >= wal->limit_bytes;
+    bool short_of_space = atomic_load(&wal->is_short) && wal->file_count > 0;
+    return wal->spare_count == 0 && (short_of_space || atomic_load(&wal->disk_bytes) >= wal->limit_bytes);
 }
 
 /* Makes the file after the last one, from a spare if there is one. The mutex is let go meanwhile. */

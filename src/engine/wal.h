@@ -53,6 +53,7 @@ struct wal {
     uint64_t store_id;
     uint64_t file_bytes;  /* of files made from now on */
     uint64_t limit_bytes; /* no file is made when all together take as much */
+    atomic_bool is_short; /* the disk is nearly full: files are used again, not made, while that is possible */
 
     struct mutex mutex;
     struct condition made;                    /* signalled when `making` ends */

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "docdb.h"
 #include "tests/lib/cmocka_all.h"
@@ -140,11 +141,64 @@ static void a_refused_write_never_comes_back(void **state) {
     }
 }
 
+/* Fills the disk with documents; returns how many there are. */
+static unsigned documents_fill(docdb_db *db, size_t bytes) {
+    uint8_t *data = calloc(1, bytes);
+    unsigned count = 0;
+    int status = DOCDB_OK;
+    while (status == DOCDB_OK) {
+        char id[16];
+        (void)snprintf(id, sizeof id, "%06u", count);
+        status = docdb_put(db, id, data, bytes, NULL);
+        count += status == DOCDB_OK ? 1 : 0;
+    }
+    free(data);
+    assert_int_equal(status, DOCDB_ERR_NO_SPACE);
+    return count;
+}
+
+/* No restart, no help from outside: deleting on a full disk works, and after a while there is room again. */
+static void deletes_work_on_a_full_disk_and_make_room(void **state) {
+    (void)state;
+    for (size_t bytes = 1000; bytes <= 300000; bytes *= 300) {
+        struct fixture fixture = {.disk = sim_disk_create()};
+        docdb_db *db = NULL;
+        docdb_info info;
+        sim_disk_set_capacity(fixture.disk, 64u << 20);
+        open_store(&fixture, "a new store");
+        assert_int_equal(docdb_db_open(fixture.runtime, "docs", DOCDB_DB_CREATE, &db), DOCDB_OK);
+        unsigned count = documents_fill(db, bytes);
+        assert_true((uint64_t)count * bytes > 20u << 20);
+        for (unsigned i = 0; i < count; i++) {
+            char id[16];
+            (void)snprintf(id, sizeof id, "%06u", i);
+            if (i % 4 != 0) {
+                assert_int_equal(docdb_delete(db, id, NULL), DOCDB_OK);
+            }
+        }
+        int status = DOCDB_ERR_NO_SPACE;
+        for (int tries = 0; tries < 30000 && status == DOCDB_ERR_NO_SPACE; tries++) {
+            struct timespec pause = {.tv_nsec = 1000000};
+            status = docdb_put(db, "new", "x", 1, NULL);
+            (void)nanosleep(&pause, NULL);
+        }
+        assert_int_equal(status, DOCDB_OK);
+        for (unsigned i = 0; i < count; i++) {
+            char id[16];
+            (void)snprintf(id, sizeof id, "%06u", i);
+            assert_int_equal(docdb_stat(db, id, &info), i % 4 == 0 ? DOCDB_OK : DOCDB_ERR_NOT_FOUND);
+        }
+        docdb_db_close(db);
+        finish(&fixture);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(writes_go_on_when_there_is_room_again),
         cmocka_unit_test(a_full_disk_opens_and_reads),
         cmocka_unit_test(a_refused_write_never_comes_back),
+        cmocka_unit_test(deletes_work_on_a_full_disk_and_make_room),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
