@@ -68,23 +68,30 @@ bool compaction_wants_checkpoint(struct engine *engine) {
     return wanted;
 }
 
-/* The database that wastes most; one reference, or NULL. */
-static struct database *database_choose(struct engine *engine) {
+/* The segment to compact next: of the database that wastes most, among those that have one worth it. One reference
+ * on the database, and the segment is in use; or NULL. */
+static struct segment *victim_choose(struct engine *engine, struct database **database) {
     struct database **databases;
-    struct database *chosen = NULL;
+    struct segment *chosen = NULL;
     size_t count;
     double most = COMPACTION_START;
+    *database = NULL;
     if (catalog_list(&engine->catalog, &databases, &count) != DOCDB_OK) {
         return NULL;
     }
     for (size_t i = 0; i < count; i++) {
         double factor = space_factor(databases[i]);
-        if (factor > most) {
+        struct segment *victim = factor > most ? segments_emptiest(&databases[i]->segments) : NULL;
+        if (victim != NULL) {
+            if (chosen != NULL) {
+                segment_unuse(&(*database)->segments, chosen);
+            }
             most = factor;
-            chosen = databases[i];
+            chosen = victim;
+            *database = databases[i];
         }
     }
-    chosen = chosen == NULL ? NULL : database_acquire(chosen);
+    *database = chosen == NULL ? NULL : database_acquire(*database);
     catalog_list_free(databases, count);
     return chosen;
 }
@@ -106,8 +113,8 @@ static void compaction_end(struct engine *engine) REQUIRES(engine->checkpoint_mu
 
 /* Chooses a segment. False: none is worth it, or there is no memory for it. */
 static bool compaction_begin(struct engine *engine) REQUIRES(engine->checkpoint_mutex) {
-    struct database *database = database_choose(engine);
-    struct segment *victim = database == NULL ? NULL : segments_emptiest(&database->segments);
+    struct database *database;
+    struct segment *victim = victim_choose(engine, &database);
     struct compaction *compaction = victim == NULL ? NULL : calloc(1, sizeof *compaction);
     if (compaction == NULL) {
         if (victim != NULL) {

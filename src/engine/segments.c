@@ -14,7 +14,8 @@
 
 #define PATH_BYTES         4096
 #define ALLOCATE_BYTES_MAX ((uint64_t)4 << 20) /* space is reserved ahead in such steps, and trimmed at the end */
-#define ALLOCATE_SHARE     8u                  /* or so small a part of a full segment */
+#define SHARE_MAX          0.9 /* a segment with more live bytes gives too little back: less than a new one can waste */
+#define ALLOCATE_SHARE     8u /* or so small a part of a full segment */
 
 void segment_path(const char *directory, uint32_t number, char *out, size_t bytes) {
     (void)snprintf(out, bytes, "%s/%08" PRIx32 ".seg", directory, number);
@@ -272,13 +273,14 @@ void segment_unuse(struct segments *segments, struct segment *segment) {
 
 struct segment *segments_emptiest(struct segments *segments) {
     struct segment *best = NULL;
-    double best_share = 1.0; /* a segment that is all live gives nothing back */
+    double best_share = SHARE_MAX;
     rwlock_lock_shared(&segments->lock);
     for (size_t i = 0; i < segments->count; i++) {
         struct segment *segment = segments->table[i];
         int64_t live = atomic_load(&segment->live_bytes);
         uint64_t bytes = atomic_load(&segment->bytes);
-        double share = bytes == 0 ? 1.0 : (double)live / (double)bytes;
+        /* The header and padding, which a new segment would have too, are not to be gained. */
+        double share = bytes == 0 ? 1.0 : (double)(live + (int64_t)SEGMENT_BLOCK_BYTES) / (double)bytes;
         if (live > 0 && share < best_share && !atomic_load(&segment->in_use) && !atomic_load(&segment->damaged)) {
             best = segment;
             best_share = share;

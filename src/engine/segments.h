@@ -87,7 +87,7 @@ int segments_dead(struct segments *segments, uint64_t seq, uint32_t **out, size_
 /* Bytes of the segments without live bytes. */
 uint64_t segments_dead_bytes(struct segments *segments);
 /* The segment with the smallest share of live bytes that is not dead, damaged or in use: what to compact next. One
- * reference, and it is in use from then on (segment_unuse); or NULL. */
+ * reference, and it is in use from then on (segment_unuse); or NULL when none would give much back. */
 struct segment *segments_emptiest(struct segments *segments);
 void segment_unuse(struct segments *segments, struct segment *segment);
 /* Takes segments out of the table (not from the disk). Their files are closed when the last reader is done. */
