@@ -243,6 +243,7 @@ static int open_runtime(struct service *service) {
         .max_txn_bytes = cli->options[OPTION_MAX_TXN_BYTES].number,
         .txn_timeout_ms = (uint32_t)cli->options[OPTION_TXN_TIMEOUT].number,
         .wal_limit_bytes = cli->options[OPTION_WAL_LIMIT].number,
+        .memory_bytes = cli->options[OPTION_MEMORY].number,
         .log = log_line,
     };
     docdb_error error = {0};

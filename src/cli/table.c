@@ -23,8 +23,10 @@ static const struct option options[OPTION_COUNT] = {
                             "how long a transaction may be open (default 5s, at most 60s)", 1,
                             DOCDB_TXN_TIMEOUT_MS_MAX},
     [OPTION_WAL_LIMIT] = {"wal-limit", 0, OPTION_KIND_SIZE, "SIZE",
-                          "the WAL size that starts a checkpoint (default 256M, at least 16M)", 16 * MIB,
-                          1024 * GIB},
+                          "what the WAL may take on disk (default 256M, at least 16M)", 16 * MIB, 1024 * GIB},
+    [OPTION_MEMORY] = {"memory", 0, OPTION_KIND_SIZE, "SIZE",
+                       "documents that are on disk stay in memory up to so many bytes (default 1G)", 1 * MIB,
+                       1024 * GIB},
     [OPTION_SOCKET_MODE] = {"socket-mode", 0, OPTION_KIND_MODE, "MODE",
                             "the socket's permission bits (default 0600)", 1, 0777},
     [OPTION_JSON] = {"json", 0, OPTION_KIND_FLAG, NULL, "print JSON", 0, 0},
@@ -49,7 +51,7 @@ static const struct option options[OPTION_COUNT] = {
 
 static const struct command commands[] = {
     {"serve", "", 0, 0,
-     WHERE | BIT(MOUNT) | BIT(MAX_DOC_SIZE) | BIT(MAX_TXN_BYTES) | BIT(TXN_TIMEOUT) | BIT(WAL_LIMIT) |
+     WHERE | BIT(MOUNT) | BIT(MAX_DOC_SIZE) | BIT(MAX_TXN_BYTES) | BIT(TXN_TIMEOUT) | BIT(WAL_LIMIT) | BIT(MEMORY) |
          BIT(SOCKET_MODE),
      "serve a data directory on a socket, as a mount, or both",
      "Creates the data directory when it is missing (not its parent), and the mount point likewise. Prints three "
