@@ -219,6 +219,12 @@ static int runtime_observe(docdb *runtime, docdb_observer_fn observer, void *arg
 
 static void runtime_unobserve(docdb_observer *observer) { (void)observer; }
 
+static int runtime_verify_open(docdb *runtime, docdb_verify **out) {
+    (void)runtime;
+    (void)out;
+    return DOCDB_ERR_UNSUPPORTED;
+}
+
 /* ---- Open ---- */
 
 static const struct backend client_backend = {
@@ -243,6 +249,7 @@ static const struct backend client_backend = {
     .scan_open = client_scan_open,
     .scan_next = client_scan_next,
     .scan_close = client_scan_close,
+    .verify_open = runtime_verify_open,
     .observe = runtime_observe,
     .unobserve = runtime_unobserve,
 };

@@ -24,6 +24,7 @@
 #include "engine/recovery.h"
 #include "engine/scan.h"
 #include "engine/txn.h"
+#include "engine/verify.h"
 
 #define PATH_BYTES            4096
 #define CHECKPOINT_RATE_FIRST ((uint64_t)50 << 20) /* bytes of log a second, until one was measured */
@@ -493,6 +494,9 @@ const struct backend engine_backend = {
     .scan_open = scan_open,
     .scan_next = scan_next,
     .scan_close = scan_close,
+    .verify_open = verify_open,
+    .verify_next = verify_next,
+    .verify_close = verify_close,
     .observe = engine_observe,
     .unobserve = observers_remove,
 };
