@@ -133,6 +133,7 @@ int verify_segment_walk(struct verify_job *job, const struct verify_place *place
 
 /* ---- The log (verify_wal.c) ---- */
 
+/* About how much is read of it. */
 uint64_t verify_wal_bytes(struct verify_job *job);
 int verify_wal(struct verify_job *job);
 
