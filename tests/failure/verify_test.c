@@ -247,6 +247,46 @@ static void a_sound_store_is_sound(void **state) {
     }
 }
 
+static uint64_t segment_bytes(docdb *runtime) {
+    docdb_stats stats;
+    assert_int_equal(docdb_get_stats(runtime, &stats), DOCDB_OK);
+    return stats.segment_bytes;
+}
+
+static void a_store_that_is_compacted_is_sound(void **state) {
+    struct fixture *fixture = *state;
+    const struct docdb_os *os = sim_disk_os(fixture->disk);
+    struct report report;
+    struct os_stat stat;
+    for (unsigned i = 0; i < 100; i++) {
+        put(fixture, i, i % 2 == 0 ? LARGE_BYTES : 100000);
+    }
+    assert_int_equal(docdb_checkpoint(fixture->runtime), DOCDB_OK);
+    for (unsigned i = 0; i < 100; i++) {
+        if (i % 10 != 0) {
+            put(fixture, i, 1000);
+        }
+    }
+    assert_int_equal(docdb_checkpoint(fixture->runtime), DOCDB_OK);
+    uint64_t before = segment_bytes(fixture->runtime);
+    /* Until the first segment was emptied and removed; a verification now and then looks on. */
+    for (unsigned turn = 0; os_stat(os, SEGMENT, &stat) == 0; turn++) {
+        assert_true(turn < 20000);
+        put(fixture, 1, 1000 + turn % 100);
+        if (turn % 50 == 0) {
+            verify_online(fixture->runtime, &report);
+            check_sound(&report, "while it is compacted");
+            assert_int_equal(docdb_checkpoint(fixture->runtime), DOCDB_OK);
+        }
+    }
+    assert_true(segment_bytes(fixture->runtime) < before);
+    verify_online(fixture->runtime, &report);
+    check_sound(&report, "online, after compaction");
+    stop_without_checkpoint(fixture);
+    verify_offline(fixture->disk, &report);
+    check_sound(&report, "offline, after compaction and a crash");
+}
+
 static void documents_are_counted_and_a_store_in_use_is_locked(void **state) {
     struct fixture *fixture = *state;
     struct report report;
@@ -448,6 +488,34 @@ static void damage_is_found_online(void **state) {
     check_one(&report, SEGMENT, record, "docs", "doc07", "online");
 }
 
+/* A disk that can't read is told like damage, and the rest is checked. */
+static void what_cannot_be_read_is_named(void **state) {
+    struct fixture *fixture = *state;
+    struct report report;
+    for (unsigned i = 0; i < DOCS; i++) {
+        put(fixture, i, DOC_BYTES);
+    }
+    stop(fixture);
+    static const char *const parts[] = {".seg", ".idx", "MANIFEST", ".wal"};
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        for (uint64_t skip = 0; skip < 3; skip++) {
+            sim_disk_fault(
+                fixture->disk,
+                &(struct sim_fault){
+                    .kinds = SIM_READ, .path = parts[i], .skip = skip, .count = UINT64_MAX, .error = EIO});
+            verify_offline(fixture->disk, &report);
+            bool hit = sim_disk_faults_hit(fixture->disk) > 0;
+            if (hit != (report.count > 0) || (hit && strstr(report.damages[0].file, "/data") == NULL)) {
+                report_print(&report);
+                fail_msg("%s, %" PRIu64 " reads go well: %zu damages", parts[i], skip, report.count);
+            }
+            sim_disk_fault(fixture->disk, NULL);
+        }
+    }
+    verify_offline(fixture->disk, &report);
+    check_sound(&report, "when the disk can read again");
+}
+
 /* ---- Files that are missing or short ---- */
 
 static void shorten(struct fixture *fixture, const char *path, uint64_t bytes) {
@@ -512,10 +580,10 @@ static void a_short_file_is_named(void **state) {
 
 #define FILES_MAX 64
 
-/* The files that matter, but the log: the end of which may be torn. */
-static size_t files_find(struct sim_disk *disk, char paths[FILES_MAX][256]) {
+/* The files that matter, and the log only when nothing in it does: its end may be torn, which is no damage. */
+static size_t files_find(struct sim_disk *disk, bool with_log, char paths[FILES_MAX][256]) {
     static const char *const suffixes[] = {".seg", ".idx"};
-    size_t count = 1;
+    size_t count = with_log && sim_disk_find(disk, "/data/wal", ".wal", 0, paths[1], 256) ? 2 : 1;
     (void)snprintf(paths[0], 256, MANIFEST);
     for (unsigned id = 1; id < 64; id++) {
         char directory[64];
@@ -555,7 +623,7 @@ static void flip_any(uint64_t seed, unsigned *found) {
     } else {
         test_store_crash(disk, runtime, seed);
     }
-    const char *path = paths[sim_random(&random) % files_find(disk, paths)];
+    const char *path = paths[sim_random(&random) % files_find(disk, seed % 2 == 0, paths)];
     assert_int_equal(os_stat(sim_disk_os(disk), path, &stat), 0);
     uint64_t at = sim_random(&random) % (sim_random(&random) % 4 == 0 && stat.bytes > 4500 ? 4500 : stat.bytes);
     assert_true(sim_disk_flip(disk, path, at, (uint8_t)(1u << sim_random(&random) % 8)));
@@ -588,6 +656,7 @@ int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_sound_store_is_sound),
+        TEST(a_store_that_is_compacted_is_sound),
         TEST(documents_are_counted_and_a_store_in_use_is_locked),
         TEST(files_stay_while_an_online_verification_is_open),
         TEST(a_damaged_document_is_named),
@@ -598,6 +667,7 @@ int main(void) {
         TEST(a_damaged_index_run_is_named),
         TEST(a_damaged_wal_record_is_named),
         TEST(damage_is_found_online),
+        TEST(what_cannot_be_read_is_named),
         TEST(a_missing_file_is_named),
         TEST(a_short_file_is_named),
         cmocka_unit_test(every_flip_that_changes_what_is_read_is_found),
