@@ -397,7 +397,7 @@ typedef struct docdb_verify_event {
     uint64_t documents; /* checked so far */
     uint64_t damages;   /* reported so far, with this one */
     /* Of DAMAGE; else empty. The strings are never NULL and live until the next call on the verification. */
-    const char *file;     /* the path of the damaged file, or of its directory when the file is missing */
+    const char *file;     /* the path of the damaged or missing file; of a missing WAL file, of its directory */
     uint64_t offset;      /* in the file: of the record, page or header that is hit */
     const char *database; /* its name; empty: the store as a whole is hit */
     const char *id;       /* of the document that is hit; empty: no single one, or it can't be told */

@@ -12,7 +12,10 @@
  * Online it holds the files (collect.h), so that those which its copy of the manifest names stay. Offline it holds
  * the directory's lock.
  *
- * Memory: one window of 1 MiB, one batch of index entries (about 6 MiB), and what the index readers take (1 MiB a
+ * Limits: damage that no document has is told apart from damage that was told with a document's id by a list of
+ * those; where it is full (4,096 damaged documents) no more of the former is reported.
+ *
+ * Memory: one window of 1 MiB, one batch of index entries (7 MiB), and what the index readers take (1 MiB a
  * run).
  */
 #ifndef DOCDB_ENGINE_VERIFY_H

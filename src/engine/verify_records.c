@@ -398,7 +398,7 @@ static int walk_damaged(const struct walk *walk, const struct verify_found *foun
         return DOCDB_OK;
     }
     (void)snprintf(what, sizeof what, "%s; %s", found->what,
-                   walk->sound ? "not in use: it is no document's of the checkpoint"
+                   walk->sound ? "not in use: no document of the checkpoint has it"
                                : "whether it is in use can't be told, since an index file is damaged");
     return verify_damage(walk->job, walk->job->reader.path, walk->at, walk->place->database, found->id, id_bytes,
                          what);

@@ -213,6 +213,29 @@ static void run_path(struct fixture *fixture, size_t nth, char *out, size_t byte
 
 /* ---- Sound stores ---- */
 
+/* One life of a store, which ends by a crash; the files are verified in it and after it. */
+static void live_and_crash(struct sim_disk *disk, struct test_log *log, struct workload *workload, uint64_t seed) {
+    struct report report;
+    docdb *runtime = NULL;
+    char why[512];
+    assert_int_equal(test_store_open(disk, log, &runtime, NULL), DOCDB_OK);
+    if (!workload_settle(workload, runtime, why, sizeof why)) {
+        fail_msg("%s", why);
+    }
+    for (unsigned i = 1; i <= 120; i++) {
+        if (workload_step(workload, runtime) != DOCDB_OK) {
+            fail_msg("%s", workload->last);
+        }
+        if (i % 40 == 0) {
+            verify_online(runtime, &report);
+            check_sound(&report, "online");
+        }
+    }
+    test_store_crash(disk, runtime, seed);
+    verify_offline(disk, &report);
+    check_sound(&report, "after a crash");
+}
+
 static void a_sound_store_is_sound(void **state) {
     (void)state;
     uint64_t seed = test_seed();
@@ -226,19 +249,9 @@ static void a_sound_store_is_sound(void **state) {
         workload.large_bytes = LARGE_BYTES;
         workload.large_one_in = 10;
         workload.checkpoint_one_in = 15;
-        assert_int_equal(test_store_open(disk, &log, &runtime, NULL), DOCDB_OK);
-        for (unsigned i = 1; i <= 300; i++) {
-            if (workload_step(&workload, runtime) != DOCDB_OK) {
-                fail_msg("%s", workload.last);
-            }
-            if (i % 60 == 0) {
-                verify_online(runtime, &report);
-                check_sound(&report, "online");
-            }
+        for (unsigned life = 0; life < 4; life++) {
+            live_and_crash(disk, &log, &workload, seed + round + life);
         }
-        test_store_crash(disk, runtime, seed + round);
-        verify_offline(disk, &report);
-        check_sound(&report, "after a crash");
         assert_int_equal(test_store_open(disk, &log, &runtime, NULL), DOCDB_OK);
         assert_int_equal(docdb_close(runtime), DOCDB_OK);
         verify_offline(disk, &report);
