@@ -29,7 +29,8 @@ struct verify_message {
     char what[512];
 };
 
-/* A record whose damage was reported with its document's id: the walk through the segment passes over it. */
+/* A record whose damage was reported with its document's id: the walk through the segment passes over it. Offset 0:
+ * the file or its header. */
 struct verify_known {
     uint32_t database_id;
     uint32_t segment;
@@ -112,8 +113,9 @@ struct verify_found {
 
 int verify_reader_init(struct verify_reader *reader);
 void verify_reader_fini(struct verify_job *job);
-/* Makes the segment the reader's; reader->file is -1 when it can't be opened. */
-void verify_reader_open(struct verify_job *job, const struct verify_place *place, uint32_t segment);
+/* Makes the segment the reader's; reader->file is -1 when it can't be opened. False: it was the reader's already.
+ */
+bool verify_reader_open(struct verify_job *job, const struct verify_place *place, uint32_t segment);
 /* Checks the record at `offset` that must end at or before `end`, header, id and document; `expected` may be NULL.
  * On a miss `ahead` bytes are read at once, if there are so many. DOCDB_OK (found->what says more), CLOSING. */
 int verify_record(struct verify_job *job, uint64_t offset, uint64_t end, uint64_t ahead,
@@ -124,7 +126,10 @@ int verify_record_damaged(struct verify_job *job, const struct verify_place *pla
 
 /* Checks the record of each document of the merged runs of `set`. */
 int verify_documents(struct verify_job *job, const struct verify_place *place, const struct index_file_set *set);
-/* Checks that the segments are there, as long as they should be, and ours. */
+/* Checks that the segment is there, as long as it should be, and ours; tells what is wrong once. */
+int verify_segment_header(struct verify_job *job, const struct verify_place *place,
+                          const struct segment_extent *extent);
+/* All segments of a set. */
 int verify_segment_headers(struct verify_job *job, const struct verify_place *place,
                            const struct index_file_set *set);
 /* Walks the segments front to back for damage in what no document has. sound: all index files could be read. */

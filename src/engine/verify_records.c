@@ -48,13 +48,13 @@ void verify_reader_fini(struct verify_job *job) {
     free(job->reader.window);
 }
 
-void verify_reader_open(struct verify_job *job, const struct verify_place *place, uint32_t segment) {
+bool verify_reader_open(struct verify_job *job, const struct verify_place *place, uint32_t segment) {
     struct verify_reader *reader = &job->reader;
     char path[VERIFY_PATH_BYTES];
     struct os_stat stat = {0};
     segment_path(place->directory, segment, path, sizeof path);
     if (reader->file >= 0 && strcmp(path, reader->path) == 0) {
-        return;
+        return false;
     }
     reader_close(job);
     memcpy(reader->path, path, sizeof path);
@@ -67,6 +67,7 @@ void verify_reader_open(struct verify_job *job, const struct verify_place *place
     if (reader->rc != 0) {
         reader->file = -1;
     }
+    return true;
 }
 
 static const char *reader_problem(const struct verify_reader *reader) {
@@ -177,19 +178,35 @@ int verify_record(struct verify_job *job, uint64_t offset, uint64_t end, uint64_
     return found->what == NULL ? document_check(job, offset, ahead, found) : DOCDB_OK;
 }
 
+/* ---- What was told ---- */
+
+static void known_add(struct verify_job *job, const struct verify_known *known) {
+    if (job->known_count < VERIFY_KNOWN_MAX) {
+        job->known[job->known_count++] = *known;
+    } else {
+        job->known_full = true;
+    }
+}
+
+static const struct verify_known *known_find(const struct verify_job *job, uint32_t database_id, uint32_t segment,
+                                             uint64_t offset) {
+    for (size_t i = 0; i < job->known_count; i++) {
+        const struct verify_known *known = &job->known[i];
+        if (known->database_id == database_id && known->segment == segment && known->offset == offset) {
+            return known;
+        }
+    }
+    return NULL;
+}
+
 int verify_record_damaged(struct verify_job *job, const struct verify_place *place,
                           const struct verify_record *expected, const char *what) {
     char path[VERIFY_PATH_BYTES];
     uint64_t offset = location_bytes(expected->location);
-    if (job->known_count < VERIFY_KNOWN_MAX) {
-        job->known[job->known_count++] =
-            (struct verify_known){.database_id = place->database_id,
-                                  .segment = expected->location.segment,
-                                  .offset = offset,
-                                  .bytes = segment_record_bytes(expected->id_bytes, expected->bytes)};
-    } else {
-        job->known_full = true;
-    }
+    known_add(job, &(struct verify_known){.database_id = place->database_id,
+                                          .segment = expected->location.segment,
+                                          .offset = offset,
+                                          .bytes = segment_record_bytes(expected->id_bytes, expected->bytes)});
     segment_path(place->directory, expected->location.segment, path, sizeof path);
     return verify_damage(job, path, offset, place->database, expected->id, expected->id_bytes, what);
 }
@@ -262,7 +279,7 @@ static int batch_entry(struct batch *batch, size_t i) {
     uint64_t offset = location_bytes(entry->location);
     int status = DOCDB_OK;
     if (extent != NULL) {
-        verify_reader_open(job, batch->place, entry->location.segment);
+        (void)verify_reader_open(job, batch->place, entry->location.segment);
         found.what = job->reader.file < 0 ? reader_problem(&job->reader) : NULL;
     }
     if (found.what == NULL) {
@@ -353,17 +370,24 @@ static int segment_check(struct verify_job *job, const struct verify_place *plac
     return DOCDB_OK;
 }
 
+int verify_segment_header(struct verify_job *job, const struct verify_place *place,
+                          const struct segment_extent *extent) {
+    const char *what = NULL;
+    uint64_t offset = 0;
+    (void)verify_reader_open(job, place, extent->number);
+    int status = segment_check(job, place, extent, &offset, &what);
+    if (status != DOCDB_OK || what == NULL || known_find(job, place->database_id, extent->number, 0) != NULL) {
+        return status;
+    }
+    known_add(job, &(struct verify_known){.database_id = place->database_id, .segment = extent->number});
+    return verify_damage(job, job->reader.path, offset, place->database, "", 0, what);
+}
+
 int verify_segment_headers(struct verify_job *job, const struct verify_place *place,
                            const struct index_file_set *set) {
     int status = DOCDB_OK;
     for (size_t i = 0; i < set->segment_count && status == DOCDB_OK; i++) {
-        const char *what = NULL;
-        uint64_t offset = 0;
-        verify_reader_open(job, place, set->segments[i].number);
-        status = segment_check(job, place, &set->segments[i], &offset, &what);
-        if (status == DOCDB_OK && what != NULL) {
-            status = verify_damage(job, job->reader.path, offset, place->database, "", 0, what);
-        }
+        status = verify_segment_header(job, place, &set->segments[i]);
     }
     return status;
 }
@@ -378,18 +402,6 @@ struct walk {
     uint64_t end;
     bool sound;
 };
-
-static const struct verify_known *known_find(const struct walk *walk) {
-    const struct verify_job *job = walk->job;
-    for (size_t i = 0; i < job->known_count; i++) {
-        const struct verify_known *known = &job->known[i];
-        if (known->database_id == walk->place->database_id && known->segment == walk->segment &&
-            known->offset == walk->at) {
-            return known;
-        }
-    }
-    return NULL;
-}
 
 static int walk_damaged(const struct walk *walk, const struct verify_found *found) {
     char what[256];
@@ -446,7 +458,9 @@ static int walk_step(struct walk *walk) {
     if (found.what == NULL) {
         status = verify_record(job, walk->at, walk->end, left, NULL, &found);
     }
-    const struct verify_known *known = status == DOCDB_OK && found.what != NULL ? known_find(walk) : NULL;
+    const struct verify_known *known = status == DOCDB_OK && found.what != NULL
+                                           ? known_find(job, walk->place->database_id, walk->segment, walk->at)
+                                           : NULL;
     if (status == DOCDB_OK && found.what != NULL && known == NULL) {
         status = walk_damaged(walk, &found);
     }
@@ -468,7 +482,7 @@ int verify_segment_walk(struct verify_job *job, const struct verify_place *place
         const struct segment_extent *extent = &set->segments[i];
         struct walk walk = {
             .job = job, .place = place, .segment = extent->number, .at = SEGMENT_HEADER_BYTES, .sound = sound};
-        verify_reader_open(job, place, extent->number);
+        (void)verify_reader_open(job, place, extent->number);
         if (job->reader.file < 0) {
             continue; /* that was told */
         }

@@ -190,8 +190,10 @@ static int placed_check(struct wal_check *check, const struct wal_op *op) {
         return DOCDB_OK; /* it is dropped */
     }
     database_path(job->directory, place.database_id, place.directory, sizeof place.directory);
-    verify_reader_open(job, &place, op->segment);
-    if (job->reader.file >= 0) {
+    if (verify_reader_open(job, &place, op->segment)) { /* no index file may list it yet */
+        status = verify_segment_header(job, &place, &(struct segment_extent){.number = op->segment});
+    }
+    if (status == DOCDB_OK && job->reader.file >= 0) {
         status = verify_record(job, location_bytes(expected.location), job->reader.file_bytes,
                                segment_record_bytes(op->id_bytes, op->doc_bytes), &expected, &found);
     }
