@@ -393,6 +393,53 @@ DOCDB_PUBLIC DOCDB_CHECKED int docdb_txn_scan(docdb_txn *txn, const docdb_scan_o
 DOCDB_PUBLIC DOCDB_CHECKED int docdb_scan_next(docdb_scan *scan, docdb_entry *out);
 DOCDB_PUBLIC void docdb_scan_close(docdb_scan *scan);
 
+/* ---- Verification ------------------------------------------------------------------------------------------- */
+
+typedef struct docdb_verify docdb_verify; /* a verification of a whole data directory */
+
+typedef enum docdb_verify_kind {
+    DOCDB_VERIFY_PROGRESS = 1, /* nothing new but the counts */
+    DOCDB_VERIFY_DAMAGE = 2,   /* something is damaged or missing */
+} docdb_verify_kind;
+
+typedef struct docdb_verify_event {
+    docdb_verify_kind kind;
+    uint64_t done_bytes; /* of total_bytes, which is an estimate; equal in the last event */
+    uint64_t total_bytes;
+    uint64_t documents; /* checked so far */
+    uint64_t damages;   /* reported so far, with this one */
+    /* Of DAMAGE; else empty. The strings are never NULL and live until the next call on the verification. */
+    const char *file;     /* the path of the damaged or missing file; of a missing WAL file, of its directory */
+    uint64_t offset;      /* in the file: of the record, page or header that is hit */
+    const char *database; /* its name; empty: the store as a whole is hit */
+    const char *id;       /* of the document that is hit; empty: no single one, or it can't be told */
+    const char *what;     /* is wrong, in words */
+} docdb_verify_event;
+
+/*
+ * Starts to verify what the newest checkpoint of an open runtime consists of (embedded or over a socket), while
+ * reads and commits go on: the manifest, the index files, the segments, each document in them. What is in the WAL
+ * alone is left to the next opening, which checks it. Space that compaction and drops free is given back only when
+ * the verification is closed. It may wait for a checkpoint that is being written.
+ * The verification is the caller's: docdb_verify_close, before the runtime is closed. One thread at a time.
+ * Errors: INVALID, BUSY, MEMORY, DISCONNECTED.
+ */
+DOCDB_PUBLIC DOCDB_CHECKED int docdb_verify_open(docdb *runtime, docdb_verify **out);
+/*
+ * The same for a directory that no process has open, also one that docdb_open refuses as damaged; the WAL is
+ * checked too. Changes nothing in it but its LOCK, which is held until docdb_verify_close. Of options (may be NULL)
+ * only os is used; error may be NULL. Errors: INVALID, NO_DIRECTORY (none, or not of DocDB), LOCKED, PERMISSION,
+ * NO_SPACE, IO, MEMORY.
+ */
+DOCDB_PUBLIC DOCDB_CHECKED int docdb_verify_directory(const char *path, const docdb_options *options,
+                                                      docdb_verify **out, docdb_error *error);
+/* Goes on by about 1 MiB read, or to the next damage, and tells it; DOCDB_ERR_END when all was checked: without a
+ * DAMAGE event before it all is sound. Damage is never an error of this function. Errors: IO, MEMORY, DISCONNECTED,
+ * PROTOCOL; the verification is over then. */
+DOCDB_PUBLIC DOCDB_CHECKED int docdb_verify_next(docdb_verify *verify, docdb_verify_event *out);
+/* At any time, also before the end. */
+DOCDB_PUBLIC void docdb_verify_close(docdb_verify *verify);
+
 /* ---- Observers (embedded only) ------------------------------------------------------------------------------ */
 
 typedef enum docdb_change_kind {

@@ -14,6 +14,7 @@
 #include "client/client.h"
 #include "docdb.h"
 #include "engine/engine.h"
+#include "engine/verify.h"
 
 #define SOCKET_PREFIX "unix:"
 
@@ -353,6 +354,30 @@ int docdb_scan_next(docdb_scan *scan, docdb_entry *out) {
 void docdb_scan_close(docdb_scan *scan) {
     if (scan != NULL) {
         scan->backend->scan_close(scan);
+    }
+}
+
+/* ---- Verification ---- */
+
+int docdb_verify_open(docdb *runtime, docdb_verify **out) {
+    return runtime == NULL || out == NULL ? DOCDB_ERR_INVALID : runtime->backend->verify_open(runtime, out);
+}
+
+int docdb_verify_directory(const char *path, const docdb_options *options, docdb_verify **out, docdb_error *error) {
+    static const docdb_options defaults = {0};
+    if (path == NULL || path[0] == '\0' || out == NULL) {
+        return error_set(error, DOCDB_ERR_INVALID, "no data directory to verify");
+    }
+    return verify_directory(path, options != NULL ? options : &defaults, out, error);
+}
+
+int docdb_verify_next(docdb_verify *verify, docdb_verify_event *out) {
+    return verify == NULL || out == NULL ? DOCDB_ERR_INVALID : verify->backend->verify_next(verify, out);
+}
+
+void docdb_verify_close(docdb_verify *verify) {
+    if (verify != NULL) {
+        verify->backend->verify_close(verify);
     }
 }
 

@@ -60,6 +60,10 @@ struct backend {
     int (*scan_next)(docdb_scan *scan, docdb_entry *out);
     void (*scan_close)(docdb_scan *scan);
 
+    int (*verify_open)(docdb *runtime, docdb_verify **out);
+    int (*verify_next)(docdb_verify *verify, docdb_verify_event *out);
+    void (*verify_close)(docdb_verify *verify);
+
     int (*observe)(docdb *runtime, docdb_observer_fn observer, void *arg, docdb_observer **out);
     void (*unobserve)(docdb_observer *observer);
 };
@@ -80,6 +84,9 @@ struct docdb_txn {
     unsigned flags; /* DOCDB_TXN_ values */
 };
 struct docdb_scan {
+    const struct backend *backend;
+};
+struct docdb_verify {
     const struct backend *backend;
 };
 struct docdb_observer {

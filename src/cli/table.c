@@ -114,6 +114,14 @@ static const struct command commands[] = {
      "Returns when that is durable. It happens by itself, too (see --wal-limit); this makes the next start "
      "quicker.",
      command_checkpoint},
+    {"verify", "", 0, 0, WHERE | BIT(JSON), "check every file of the data directory for damage",
+     "Prints a line for each damage (file, offset, database and document, what is wrong), and a last one with what "
+     "was\n"
+     "checked; with --json one object a line. Exit code 7 when something is damaged. With --data-dir it also "
+     "checks the "
+     "WAL,\n"
+     "and works on a directory that no command can open; with --socket the server goes on meanwhile.",
+     command_verify},
     {"help", "[COMMAND|exit-codes|environment]", 0, 1, BIT(HELP),
      "explain a command, the exit codes or the environment", "", command_help},
     {"version", "", 0, 0, BIT(HELP) | BIT(VERSION), "print the version", "", command_version},

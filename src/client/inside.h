@@ -44,4 +44,8 @@ int client_scan_open(docdb_db *db, docdb_txn *txn, const docdb_scan_options *opt
 int client_scan_next(docdb_scan *base, docdb_entry *out);
 void client_scan_close(docdb_scan *base);
 
+int client_verify_open(docdb *runtime, docdb_verify **out);
+int client_verify_next(docdb_verify *base, docdb_verify_event *out);
+void client_verify_close(docdb_verify *base);
+
 #endif

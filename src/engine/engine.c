@@ -13,17 +13,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/error.h"
 #include "base/limits.h"
 #include "engine/checkpoint.h"
 #include "engine/commit.h"
 #include "engine/handles.h"
+#include "engine/lock.h"
 #include "engine/maintenance.h"
 #include "engine/recovery.h"
 #include "engine/scan.h"
 #include "engine/txn.h"
+#include "engine/verify.h"
 
 #define PATH_BYTES            4096
 #define CHECKPOINT_RATE_FIRST ((uint64_t)50 << 20) /* bytes of log a second, until one was measured */
@@ -146,7 +147,7 @@ static void engine_destroy(struct engine *engine) NO_THREAD_SAFETY_ANALYSIS {
     mutex_fini(&engine->commit_mutex);
     mutex_fini(&engine->apply);
     if (engine->lock_file >= 0) {
-        (void)os_close(engine->os, engine->lock_file); /* gives up the lock: last */
+        lock_release(engine->os, engine->lock_file); /* last */
     }
     free(engine->directory);
     free(engine);
@@ -179,44 +180,6 @@ static int directory_open(struct engine *engine, unsigned flags, docdb_error *er
     }
     if (rc != 0) {
         return error_set(error, error_from_os(rc), "can't use the data directory %s: %s", path, strerror(-rc));
-    }
-    return DOCDB_OK;
-}
-
-static int lock_taken(struct engine *engine, int file, docdb_error *error) {
-    char pid[32] = "";
-    int64_t got = os_pread(engine->os, file, pid, sizeof pid - 1, 0);
-    pid[got > 0 ? got : 0] = '\0';
-    pid[strcspn(pid, "\n")] = '\0';
-    return error_set(error, DOCDB_ERR_LOCKED,
-                     "the data directory %s is in use by process %s; connect to its socket, or stop it first",
-                     engine->directory, pid[0] == '\0' ? "(unknown)" : pid);
-}
-
-static int lock_acquire(struct engine *engine, docdb_error *error) {
-    char path[PATH_BYTES];
-    char pid[32];
-    (void)snprintf(path, sizeof path, "%s/LOCK", engine->directory);
-    int file = os_open(engine->os, path, OS_READ | OS_WRITE | OS_CREATE);
-    if (file < 0) {
-        return error_set(error, error_from_os(file), "can't open the lock file %s: %s", path, strerror(-file));
-    }
-    int rc = os_lock(engine->os, file);
-    if (rc != 0) {
-        int status = rc == -EAGAIN ? lock_taken(engine, file, error)
-                                   : error_set(error, error_from_os(rc), "can't lock %s: %s", path, strerror(-rc));
-        (void)os_close(engine->os, file);
-        return status;
-    }
-    engine->lock_file = file;
-    int length = snprintf(pid, sizeof pid, "%ld\n", (long)getpid());
-    rc = os_truncate(engine->os, file, 0);
-    if (rc == 0) {
-        rc = os_pwrite(engine->os, file, pid, (size_t)length, 0);
-    }
-    if (rc != 0 &&
-        error_from_os(rc) != DOCDB_ERR_NO_SPACE) { /* a full disk must still open; the pid is a courtesy */
-        return error_set(error, error_from_os(rc), "can't write %s: %s", path, strerror(-rc));
     }
     return DOCDB_OK;
 }
@@ -303,7 +266,7 @@ int engine_open(const char *path, const docdb_options *options, docdb **out, doc
     }
     int status = directory_open(engine, options->flags, error);
     if (status == DOCDB_OK) {
-        status = lock_acquire(engine, error);
+        status = lock_acquire(engine->os, engine->directory, &engine->lock_file, error);
     }
     if (status == DOCDB_OK) {
         status = store_ensure(engine, options->flags, error);
@@ -541,6 +504,9 @@ const struct backend engine_backend = {
     .scan_open = scan_open,
     .scan_next = scan_next,
     .scan_close = scan_close,
+    .verify_open = verify_open,
+    .verify_next = verify_next,
+    .verify_close = verify_close,
     .observe = engine_observe,
     .unobserve = observers_remove,
 };

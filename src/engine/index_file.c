@@ -217,6 +217,8 @@ struct run {
 
     bool has_entry; /* false: the run is at its end */
     struct index_file_entry entry;
+    index_file_damage_fn on_damage; /* who wants to hear of damage; NULL: the log */
+    void *damage_arg;
     char path[PATH_BYTES];
 };
 
@@ -224,6 +226,10 @@ struct run {
 #define WRONG_COUNT      "a wrong count of entries"
 
 static int damaged(const struct run *run, uint64_t offset, const char *what) {
+    if (run->on_damage != NULL) {
+        int status = run->on_damage(run->damage_arg, offset, what);
+        return status != DOCDB_OK ? status : DOCDB_ERR_CORRUPT;
+    }
     log_error(run->log, "damaged data: %s in %s at offset %" PRIu64, what, run->path, offset);
     return DOCDB_ERR_CORRUPT;
 }
@@ -318,6 +324,9 @@ static int run_open(struct run *run, const struct docdb_os *os, const struct log
     run->file = os_open(os, run->path, OS_READ);
     if (run->file < 0) {
         int rc = run->file;
+        if (rc == -ENOENT && run->on_damage != NULL) {
+            return damaged(run, 0, "the file is missing");
+        }
         log_error(log, "can't open the index file %s: %s", run->path, strerror(-rc));
         return rc == -ENOENT ? DOCDB_ERR_CORRUPT : error_from_os(rc);
     }
@@ -567,9 +576,9 @@ static int below_check(const struct run *run, struct index_file_set *set, size_t
     return status;
 }
 
-int index_file_open(const struct docdb_os *os, const struct log *log, const char *directory, uint64_t number,
-                    const struct index_file_header *expected, struct index_file_set *out) {
-    struct run run;
+int index_file_open_newest(const struct docdb_os *os, const struct log *log, const char *directory, uint64_t number,
+                           const struct index_file_header *expected, struct index_file_set *out) {
+    struct run run = {.on_damage = NULL};
     *out = (struct index_file_set){0};
     int status = run_open(&run, os, log, directory, number, expected);
     if (status != DOCDB_OK) {
@@ -577,6 +586,16 @@ int index_file_open(const struct docdb_os *os, const struct log *log, const char
     }
     status = newest_open(&run, out);
     run_close(&run);
+    if (status != DOCDB_OK) {
+        index_file_set_fini(out);
+    }
+    return status;
+}
+
+int index_file_open(const struct docdb_os *os, const struct log *log, const char *directory, uint64_t number,
+                    const struct index_file_header *expected, struct index_file_set *out) {
+    struct run run = {.on_damage = NULL};
+    int status = index_file_open_newest(os, log, directory, number, expected, out);
     for (size_t i = 0; i + 1 < out->run_count && status == DOCDB_OK; i++) {
         status = run_open(&run, os, log, directory, out->runs[i], expected);
         if (status == DOCDB_OK) {
@@ -701,14 +720,13 @@ int index_file_load(const struct docdb_os *os, const struct log *log, const char
 
 struct checking {
     struct run run;
-    index_file_damage_fn damaged;
     void *arg;
     bool skipped; /* a page: the count of entries says nothing then */
 };
 
 static int damage_report(const struct checking *checking, uint64_t offset, const char *what) {
-    return checking->damaged == NULL ? damaged(&checking->run, offset, what)
-                                     : checking->damaged(checking->arg, offset, what);
+    int status = damaged(&checking->run, offset, what);
+    return checking->run.on_damage != NULL && status == DOCDB_ERR_CORRUPT ? DOCDB_OK : status;
 }
 
 /* Looks at all entries of a page, and goes back to the first. */
@@ -773,7 +791,7 @@ static int page_read(struct checking *checking, index_file_fn each) {
 int index_file_read(const struct docdb_os *os, const struct log *log, const char *directory, uint64_t number,
                     const struct index_file_header *expected, index_file_fn each, index_file_damage_fn on_damage,
                     void *arg) {
-    struct checking checking = {.damaged = on_damage, .arg = arg};
+    struct checking checking = {.run = {.on_damage = on_damage, .damage_arg = arg}, .arg = arg};
     struct run *run = &checking.run;
     uint8_t *tables;
     const char *what;

@@ -77,6 +77,10 @@ struct index_file_set {
  * index_file_set_fini. */
 int index_file_open(const struct docdb_os *os, const struct log *log, const char *directory, uint64_t number,
                     const struct index_file_header *expected, struct index_file_set *out);
+/* The same of the newest run alone: those below are listed, but were not looked at, and run_bytes of theirs is 0.
+ */
+int index_file_open_newest(const struct docdb_os *os, const struct log *log, const char *directory, uint64_t number,
+                           const struct index_file_header *expected, struct index_file_set *out);
 void index_file_set_fini(struct index_file_set *set);
 
 /* Called for each document; a non-zero return ends the load and is returned. */
@@ -87,9 +91,10 @@ typedef int (*index_file_fn)(void *arg, const struct index_file_entry *entry);
 int index_file_load(const struct docdb_os *os, const struct log *log, const char *directory,
                     const struct index_file_set *set, size_t first, index_file_fn each, void *arg);
 
-/* Reads one run alone, front to back, tombstones too; a damaged page is reported through `on_damage` (offset in the
- * file, its bytes, what is wrong) and skipped when that returns 0. For verify and repair. `on_damage` may be NULL:
- * then it is CORRUPT. */
+/* Reads one run alone, front to back, tombstones too; damage is reported through `on_damage` (offset in the file,
+ * what is wrong). Behind a damaged page it goes on when that returns 0. CORRUPT: what is damaged is the file or its
+ * header, which says where all the rest is; that was reported too. For verify and repair. `on_damage` may be NULL:
+ * then any damage is logged, and is CORRUPT. */
 typedef int (*index_file_damage_fn)(void *arg, uint64_t offset, const char *what);
 int index_file_read(const struct docdb_os *os, const struct log *log, const char *directory, uint64_t number,
                     const struct index_file_header *expected, index_file_fn each, index_file_damage_fn on_damage,

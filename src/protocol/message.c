@@ -250,6 +250,65 @@ void entry_read(struct text *id, docdb_info *info, const void **data, bool with_
     }
 }
 
+/* ---- Verifications ---- */
+
+/* A text longer than an id: u16 length, bytes. */
+static void long_text_write(struct wire_writer *writer, const char *text, size_t bytes_max) {
+    size_t bytes = strnlen(text, bytes_max);
+    wire_write_u16(writer, (uint16_t)bytes);
+    wire_write_bytes(writer, text, bytes);
+}
+
+static void long_text_read(char *out, size_t bytes_max, struct wire_reader *reader, const char *problem) {
+    size_t bytes = wire_read_u16(reader, problem);
+    const void *at = wire_read_bytes(reader, bytes, problem);
+    size_t kept = at == NULL ? 0 : bytes < bytes_max ? bytes : bytes_max;
+    if (kept > 0) {
+        memcpy(out, at, kept);
+    }
+    out[kept] = '\0';
+}
+
+void verify_event_encode(struct wire_writer *writer, const docdb_verify_event *event) {
+    wire_write_u8(writer, (uint8_t)event->kind);
+    wire_write_u64(writer, event->done_bytes);
+    wire_write_u64(writer, event->total_bytes);
+    wire_write_u64(writer, event->documents);
+    wire_write_u64(writer, event->damages);
+    wire_write_u64(writer, event->offset);
+    long_text_write(writer, event->file, VERIFY_FILE_BYTES_MAX);
+    text_write(writer, event->database);
+    text_write(writer, event->id);
+    long_text_write(writer, event->what, VERIFY_WHAT_BYTES_MAX);
+}
+
+const char *verify_event_decode(struct verify_event_view *out, const void *body, size_t bytes) {
+    static const char counts[] = "the body ends inside the counts of a verification";
+    static const char texts[] = "the body ends inside what is damaged";
+    struct wire_reader reader;
+    docdb_verify_event *event = &out->event;
+    wire_reader_init(&reader, body, bytes);
+    unsigned kind = wire_read_u8(&reader, counts);
+    event->done_bytes = wire_read_u64(&reader, counts);
+    event->total_bytes = wire_read_u64(&reader, counts);
+    event->documents = wire_read_u64(&reader, counts);
+    event->damages = wire_read_u64(&reader, counts);
+    event->offset = wire_read_u64(&reader, counts);
+    long_text_read(out->file, VERIFY_FILE_BYTES_MAX, &reader, texts);
+    (void)text_read(&out->database, &reader, texts);
+    (void)text_read(&out->id, &reader, texts);
+    long_text_read(out->what, VERIFY_WHAT_BYTES_MAX, &reader, texts);
+    if (reader.problem == NULL && kind != DOCDB_VERIFY_PROGRESS && kind != DOCDB_VERIFY_DAMAGE) {
+        wire_reader_fail(&reader, "a verification's event of an unknown kind");
+    }
+    event->kind = kind == DOCDB_VERIFY_DAMAGE ? DOCDB_VERIFY_DAMAGE : DOCDB_VERIFY_PROGRESS;
+    event->file = out->file;
+    event->database = out->database.text;
+    event->id = out->id.text;
+    event->what = out->what;
+    return wire_reader_finish(&reader);
+}
+
 /* ---- Stats ---- */
 
 #define STAT_INDEX(field, text) STAT_##field,

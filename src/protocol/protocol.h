@@ -57,6 +57,9 @@ enum op {
     OP_SCAN_CLOSE = 19,
     OP_STATS = 20,
     OP_CHECKPOINT = 21,
+    OP_VERIFY_OPEN = 22,
+    OP_VERIFY_NEXT = 23,
+    OP_VERIFY_CLOSE = 24,
     OP_COUNT, /* one more than the last operation */
     OP_ERROR = 255,
 };
@@ -175,6 +178,24 @@ const char *scan_request_decode(struct scan_request *out, const void *body, size
 void entry_head_encode(struct wire_writer *writer, const char *id, const docdb_info *info);
 /* *data gets the document when with_docs, which is a part of the body; problems go to the reader. */
 void entry_read(struct text *id, docdb_info *info, const void **data, bool with_docs, struct wire_reader *reader);
+
+/* ---- Verifications ---- */
+
+#define VERIFY_FILE_BYTES_MAX 4095 /* longer texts are cut */
+#define VERIFY_WHAT_BYTES_MAX 511
+#define VERIFY_EVENT_BYTES_MAX                                                                                     \
+    (1 + 5 * 8 + 2 + VERIFY_FILE_BYTES_MAX + 1 + DOCDB_NAME_BYTES_MAX + 1 + DOCDB_ID_BYTES_MAX + 2 +               \
+     VERIFY_WHAT_BYTES_MAX)
+/* A decoded event; the pointers in it point to its texts. */
+struct verify_event_view {
+    docdb_verify_event event;
+    char file[VERIFY_FILE_BYTES_MAX + 1];
+    char what[VERIFY_WHAT_BYTES_MAX + 1];
+    struct text database;
+    struct text id;
+};
+void verify_event_encode(struct wire_writer *writer, const docdb_verify_event *event);
+const char *verify_event_decode(struct verify_event_view *out, const void *body, size_t bytes);
 
 /* ---- Stats ---- */
 

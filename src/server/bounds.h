@@ -20,6 +20,9 @@
 #define SERVER_REQUESTS_MAX      (LIMIT_QUEUE_TRANSACTIONS / 2)
 #define SERVER_REQUEST_BYTES_MAX (LIMIT_QUEUE_BYTES / 2)
 
+/* Verifications open at once: each is a thread and about 10 MiB, and one alone keeps a disk busy. */
+#define SERVER_VERIFICATIONS_MAX 4
+
 /* Requests in flight: enough to fill a commit batch from one connection. */
 #define CONNECTION_REQUESTS_MAX 1024
 /* Bytes of requests in flight. One request may go above it, else it could never run. */

@@ -9,7 +9,7 @@
 #define GENERATION_STEP CONNECTION_HANDLES_MAX
 #define SLOTS_MIN       8
 
-enum kind { KIND_NONE, KIND_DB, KIND_TXN, KIND_SCAN };
+enum kind { KIND_NONE, KIND_DB, KIND_TXN, KIND_SCAN, KIND_VERIFY };
 
 struct handle_slot {
     enum kind kind;
@@ -52,6 +52,11 @@ struct open_txn *handles_txn(const struct handles *handles, uint32_t handle) {
 
 struct open_scan *handles_scan(const struct handles *handles, uint32_t handle) {
     return object_find(handles, handle, KIND_SCAN);
+}
+
+struct open_verify *handles_verify(const struct handles *handles, uint32_t handle) {
+    struct open_verify *const *verify = object_find(handles, handle, KIND_VERIFY);
+    return verify == NULL ? NULL : *verify;
 }
 
 /* A free slot; NULL when the limit is reached or memory is out. */
@@ -117,6 +122,10 @@ uint32_t handles_add_scan(struct handles *handles, const struct open_scan *scan)
     return handle;
 }
 
+uint32_t handles_add_verify(struct handles *handles, struct open_verify *verify) {
+    return object_add(handles, KIND_VERIFY, &verify, sizeof(struct open_verify *));
+}
+
 static void slot_empty(struct handles *handles, struct handle_slot *slot) {
     slot->kind = KIND_NONE;
     slot->object = NULL;
@@ -147,6 +156,18 @@ bool handles_close_scan(struct handles *handles, uint32_t handle) {
         return false;
     }
     scan_end(handles, slot);
+    return true;
+}
+
+bool handles_close_verify(struct handles *handles, uint32_t handle) {
+    struct handle_slot *slot = slot_find(handles, handle, KIND_VERIFY);
+    if (slot == NULL) {
+        return false;
+    }
+    struct open_verify **verify = slot->object;
+    open_verify_release(*verify);
+    free(verify);
+    slot_empty(handles, slot);
     return true;
 }
 
@@ -186,6 +207,7 @@ void handles_fini(struct handles *handles) {
     }
     for (uint32_t i = 0; i < handles->slot_count; i++) {
         (void)handles_close_scan(handles, handles->slots[i].handle);
+        (void)handles_close_verify(handles, handles->slots[i].handle);
     }
     for (uint32_t i = 0; i < handles->slot_count; i++) {
         (void)handles_close_db(handles, handles->slots[i].handle);

@@ -1,5 +1,5 @@
 /*
- * What a connection has open: databases, transactions and scans, under numbers that the client uses.
+ * What a connection has open: databases, transactions, scans and verifications, under numbers that the client uses.
  *
  * A database that is closed while commits, transactions or scans of it are under way stays open until they have
  * ended (`users`). A transaction's scans end before it. handles_fini ends everything. Belongs to the loop's thread;
@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "docdb.h"
+#include "server/verify.h"
 
 struct open_db {
     docdb_db *db;
@@ -49,16 +50,20 @@ void handles_fini(struct handles *handles);
 uint32_t handles_add_db(struct handles *handles, docdb_db *db);
 uint32_t handles_add_txn(struct handles *handles, struct open_db *db, docdb_txn *txn);
 uint32_t handles_add_scan(struct handles *handles, const struct open_scan *scan);
+/* Takes over one use of it. */
+uint32_t handles_add_verify(struct handles *handles, struct open_verify *verify);
 
 /* NULL when the number is not open or is of another kind. */
 struct open_db *handles_db(const struct handles *handles, uint32_t handle);
 struct open_txn *handles_txn(const struct handles *handles, uint32_t handle);
 struct open_scan *handles_scan(const struct handles *handles, uint32_t handle);
+struct open_verify *handles_verify(const struct handles *handles, uint32_t handle);
 
 /* False when it is not open or is of another kind. */
 bool handles_close_db(struct handles *handles, uint32_t handle);
 bool handles_abort_txn(struct handles *handles, uint32_t handle);
 bool handles_close_scan(struct handles *handles, uint32_t handle);
+bool handles_close_verify(struct handles *handles, uint32_t handle);
 
 /* Takes a transaction out, to be committed: its scans are closed, the transaction is the caller's, and so is one
  * use of its database (open_db_release). NULL when it is not open or is of another kind. */

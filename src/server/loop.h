@@ -39,6 +39,7 @@ struct loop {
     struct connection *dirty; /* those to settle */
     size_t requests;          /* in flight, of all connections, and their bytes */
     size_t request_bytes;
+    unsigned verifications;
     bool crowded; /* a connection waits for these to go down */
     bool stopping;
 

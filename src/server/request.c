@@ -149,6 +149,12 @@ static void task_work(uv_work_t *work) {
     case OP_DROP_DB:
         task->status = docdb_db_drop(task->runtime, name, flags);
         break;
+    case OP_VERIFY_OPEN:
+        task->status = docdb_verify_open(task->runtime, &task->verify->verify);
+        break;
+    case OP_VERIFY_NEXT:
+        task->status = docdb_verify_next(task->verify->verify, &task->event);
+        break;
     default:
         task->status = docdb_checkpoint(task->runtime);
         break;
@@ -172,6 +178,14 @@ static void task_after_work(uv_work_t *work, int cancelled) {
     task_destroy(task);
 }
 
+/* Hands a task to the thread pool; `after` runs on the loop's thread, and ends it. */
+static const char *task_start(struct task *task, uv_after_work_cb after) {
+    task->work.data = task;
+    connection_request_begin(task->connection, task->bytes);
+    (void)uv_queue_work(&task->connection->loop->uv, &task->work, task_work, after); /* fails without work only */
+    return NULL;
+}
+
 /* Runs a request on the thread pool; db_request may be NULL. */
 static const char *task_run(const struct request *request, const struct db_request *db_request) {
     struct task *task = task_create(request);
@@ -181,11 +195,7 @@ static const char *task_run(const struct request *request, const struct db_reque
     if (db_request != NULL) {
         task->db_request = *db_request;
     }
-    task->work.data = task;
-    connection_request_begin(task->connection, task->bytes);
-    (void)uv_queue_work(&task->connection->loop->uv, &task->work, task_work,
-                        task_after_work); /* fails without work only */
-    return NULL;
+    return task_start(task, task_after_work);
 }
 
 /* Called by the engine, on any thread, also from inside docdb_commit_async. */
@@ -602,6 +612,85 @@ static const char *handle_scan_close(const struct request *request) {
     return answer_status(request, closed ? DOCDB_OK : DOCDB_ERR_INVALID);
 }
 
+/* ---- Verifications ---- */
+
+static void verify_after_open(uv_work_t *work, int cancelled) {
+    (void)cancelled;
+    struct task *task = work->data;
+    struct connection *connection = task->connection;
+    uint32_t handle = 0;
+    if (task->status == DOCDB_OK && connection->state != CONNECTION_CLOSED) {
+        handle = handles_add_verify(&connection->handles, task->verify);
+        task->status = handle == 0 ? DOCDB_ERR_BUSY : DOCDB_OK;
+    }
+    if (handle == 0) {
+        open_verify_release(task->verify); /* else the handle has this use */
+    }
+    connection_reply(connection, &task->frame, (struct reply_header){.status = task->status, .handle = handle},
+                     reply_create(0), 0, NULL);
+    task_destroy(task);
+}
+
+static const char *handle_verify_open(const struct request *request) {
+    const char *problem = empty_decode(request->body_bytes);
+    if (problem != NULL) {
+        return problem;
+    }
+    struct task *task = task_create(request);
+    struct open_verify *verify = task == NULL ? NULL : open_verify_create(request->connection->loop);
+    if (verify == NULL) {
+        int status = task == NULL ? DOCDB_ERR_MEMORY : DOCDB_ERR_BUSY;
+        free(task);
+        return answer_status(request, status);
+    }
+    task->verify = verify;
+    return task_start(task, verify_after_open);
+}
+
+static void verify_after_next(uv_work_t *work, int cancelled) {
+    (void)cancelled;
+    struct task *task = work->data;
+    struct wire_writer writer = {0};
+    struct reply *reply = reply_create(task->status == DOCDB_OK ? VERIFY_EVENT_BYTES_MAX : 0);
+    if (reply != NULL && task->status == DOCDB_OK) {
+        wire_writer_init(&writer, reply_body(reply), VERIFY_EVENT_BYTES_MAX);
+        verify_event_encode(&writer, &task->event);
+    }
+    task->verify->busy = false;
+    open_verify_release(task->verify);
+    connection_reply(task->connection, &task->frame, (struct reply_header){.status = task->status}, reply,
+                     writer.bytes, NULL);
+    task_destroy(task);
+}
+
+static const char *handle_verify_next(const struct request *request) {
+    const char *problem = empty_decode(request->body_bytes);
+    if (problem != NULL) {
+        return problem;
+    }
+    struct open_verify *verify = handles_verify(handles_of(request), request->frame->handle);
+    if (verify == NULL || verify->busy) {
+        return answer_status(request, verify == NULL ? DOCDB_ERR_INVALID : DOCDB_ERR_BUSY);
+    }
+    struct task *task = task_create(request);
+    if (task == NULL) {
+        return answer_status(request, DOCDB_ERR_MEMORY);
+    }
+    open_verify_acquire(verify);
+    verify->busy = true;
+    task->verify = verify;
+    return task_start(task, verify_after_next);
+}
+
+static const char *handle_verify_close(const struct request *request) {
+    const char *problem = empty_decode(request->body_bytes);
+    if (problem != NULL) {
+        return problem;
+    }
+    bool closed = handles_close_verify(handles_of(request), request->frame->handle);
+    return answer_status(request, closed ? DOCDB_OK : DOCDB_ERR_INVALID);
+}
+
 /* ---- Stats ---- */
 
 static const char *handle_stats(const struct request *request) {
@@ -650,6 +739,9 @@ const char *request_handle(struct connection *connection, const struct frame *fr
         [OP_SCAN_CLOSE] = handle_scan_close,
         [OP_STATS] = handle_stats,
         [OP_CHECKPOINT] = handle_checkpoint,
+        [OP_VERIFY_OPEN] = handle_verify_open,
+        [OP_VERIFY_NEXT] = handle_verify_next,
+        [OP_VERIFY_CLOSE] = handle_verify_close,
     };
     if (connection->greeted != (frame->op != OP_HELLO)) {
         return connection->greeted ? "a second hello" : "the first frame is not a hello";

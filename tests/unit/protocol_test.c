@@ -123,6 +123,11 @@ static const char *decode_stats(const void *body, size_t bytes) {
     return stats_decode(&out, body, bytes);
 }
 
+static const char *decode_verify_event(const void *body, size_t bytes) {
+    struct verify_event_view out;
+    return verify_event_decode(&out, body, bytes);
+}
+
 static const char *decode_commit_seq(const void *body, size_t bytes) {
     uint64_t out;
     return commit_seq_decode(&out, body, bytes);
@@ -130,9 +135,9 @@ static const char *decode_commit_seq(const void *body, size_t bytes) {
 
 typedef const char *(*decoder)(const void *body, size_t bytes);
 static const decoder decoders[] = {
-    decode_frame, decode_hello_request, decode_hello_reply, decode_id,      decode_db_request,
-    decode_begin, decode_batch,         decode_info,        decode_db_info, decode_scan_request,
-    decode_entry, decode_stats,         decode_commit_seq,
+    decode_frame, decode_hello_request, decode_hello_reply, decode_id,           decode_db_request,
+    decode_begin, decode_batch,         decode_info,        decode_db_info,      decode_scan_request,
+    decode_entry, decode_stats,         decode_commit_seq,  decode_verify_event,
 };
 #define DECODERS (sizeof decoders / sizeof decoders[0])
 
@@ -435,6 +440,50 @@ static void scans_survive_encoding(void **state) {
     assert_every_truncation_is_named(decode_entry, body, writer.bytes);
 }
 
+static void verification_events_survive_encoding(void **state) {
+    (void)state;
+    uint8_t body[VERIFY_EVENT_BYTES_MAX];
+    char file[2 * VERIFY_FILE_BYTES_MAX];
+    struct wire_writer writer;
+    struct verify_event_view out;
+    docdb_verify_event event = {.kind = DOCDB_VERIFY_DAMAGE,
+                                .done_bytes = 1,
+                                .total_bytes = 2,
+                                .documents = 3,
+                                .damages = 4,
+                                .offset = 5,
+                                .file = "/data/MANIFEST",
+                                .database = "people",
+                                .id = "al\xff",
+                                .what = "it is gone"};
+    wire_writer_init(&writer, body, sizeof body);
+    verify_event_encode(&writer, &event);
+    assert_null(verify_event_decode(&out, body, writer.bytes));
+    assert_int_equal(out.event.kind, event.kind);
+    assert_int_equal(out.event.done_bytes, 1);
+    assert_int_equal(out.event.total_bytes, 2);
+    assert_int_equal(out.event.documents, 3);
+    assert_int_equal(out.event.damages, 4);
+    assert_int_equal(out.event.offset, 5);
+    assert_string_equal(out.event.file, event.file);
+    assert_string_equal(out.event.database, event.database);
+    assert_string_equal(out.event.id, event.id);
+    assert_string_equal(out.event.what, event.what);
+    assert_every_truncation_is_named(decode_verify_event, body, writer.bytes);
+    assert_surplus_is_named(decode_verify_event, body, writer.bytes);
+    body[0] = 3;
+    assert_non_null(verify_event_decode(&out, body, writer.bytes));
+
+    /* A text that is too long is cut, so that the body's bound holds. */
+    memset(file, 'f', sizeof file);
+    file[sizeof file - 1] = '\0';
+    event.file = file;
+    wire_writer_init(&writer, body, sizeof body);
+    verify_event_encode(&writer, &event);
+    assert_null(verify_event_decode(&out, body, writer.bytes));
+    assert_int_equal(strlen(out.event.file), VERIFY_FILE_BYTES_MAX);
+}
+
 static void stats_survive_encoding_and_other_versions(void **state) {
     (void)state;
     uint8_t body[BUFFER_BYTES];
@@ -527,6 +576,7 @@ int main(void) {
         cmocka_unit_test(infos_survive_encoding),
         cmocka_unit_test(database_name_longer_than_any_is_named),
         cmocka_unit_test(scans_survive_encoding),
+        cmocka_unit_test(verification_events_survive_encoding),
         cmocka_unit_test(stats_survive_encoding_and_other_versions),
         cmocka_unit_test(largest_request_holds_the_largest_transaction),
         cmocka_unit_test(random_bytes_never_crash_a_decoder),
