@@ -533,6 +533,7 @@ int checkpoint_run(struct engine *engine) {
         checkpoint_threshold_set(engine);
     }
     mutex_unlock(&engine->checkpoint_mutex);
+    engine_wake_maintenance(engine, false); /* there may be segments to compact now, whoever called */
     return status;
 }
 

@@ -283,6 +283,7 @@ static uint64_t compactions(docdb *runtime) {
 static void a_store_that_is_compacted_is_sound(void **state) {
     struct fixture *fixture = *state;
     struct report report;
+    uint64_t random = test_seed();
     for (unsigned i = 0; i < 8; i++) {
         put(fixture, i, LARGE_BYTES);
     }
@@ -292,7 +293,7 @@ static void a_store_that_is_compacted_is_sound(void **state) {
     /* Until some segments were emptied; a verification now and then looks on. */
     for (unsigned turn = 0; compactions(fixture->runtime) < 5; turn++) {
         assert_true(turn < 20000);
-        put(fixture, 8 + turn * 7 % 292, 3000 + turn % 100);
+        put(fixture, 8 + (unsigned)(sim_random(&random) % 292), 3000 + turn % 100);
         if (turn % 50 == 0) {
             verify_online(fixture->runtime, &report);
             check_sound(&report, "while it is compacted");
