@@ -60,6 +60,10 @@ struct backend {
     int (*scan_next)(docdb_scan *scan, docdb_entry *out);
     void (*scan_close)(docdb_scan *scan);
 
+    int (*backup_open)(docdb *runtime, docdb_backup **out);
+    int (*backup_next)(docdb_backup *backup, docdb_backup_chunk *out);
+    void (*backup_close)(docdb_backup *backup);
+
     int (*observe)(docdb *runtime, docdb_observer_fn observer, void *arg, docdb_observer **out);
     void (*unobserve)(docdb_observer *observer);
 };
@@ -80,6 +84,9 @@ struct docdb_txn {
     unsigned flags; /* DOCDB_TXN_ values */
 };
 struct docdb_scan {
+    const struct backend *backend;
+};
+struct docdb_backup {
     const struct backend *backend;
 };
 struct docdb_observer {

@@ -61,6 +61,9 @@
 /* Documents that are in a segment are kept in memory too while all resident documents together stay below this. */
 #define LIMIT_RESIDENT_BYTES ((uint64_t)1 << 30)
 
+/* Backups open at once: each has a buffer of a chunk. */
+#define LIMIT_BACKUPS 16u
+
 /* Entries that a scan takes from the index under one hold of its lock: short enough that a commit never waits
  * noticeably. */
 #define LIMIT_SCAN_CHUNK 128u

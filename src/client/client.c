@@ -1,6 +1,6 @@
 /*
  * The backend of docdb.h over a socket: runtime, databases, reads. See client.h; transactions are in txn.c, scans
- * in scan.c, the connection in link.h.
+ * in scan.c, backups in backup.c, the connection in link.h.
  *
  * Every verb is one request and its reply; a put is one frame. Nothing is cached, so what a call answers is what
  * the server knew. Any number of threads may call at once: their requests travel together.
@@ -243,6 +243,9 @@ static const struct backend client_backend = {
     .scan_open = client_scan_open,
     .scan_next = client_scan_next,
     .scan_close = client_scan_close,
+    .backup_open = client_backup_open,
+    .backup_next = client_backup_next,
+    .backup_close = client_backup_close,
     .observe = runtime_observe,
     .unobserve = runtime_unobserve,
 };

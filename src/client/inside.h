@@ -44,4 +44,8 @@ int client_scan_open(docdb_db *db, docdb_txn *txn, const docdb_scan_options *opt
 int client_scan_next(docdb_scan *base, docdb_entry *out);
 void client_scan_close(docdb_scan *base);
 
+int client_backup_open(docdb *runtime, docdb_backup **out);
+int client_backup_next(docdb_backup *base, docdb_backup_chunk *out);
+void client_backup_close(docdb_backup *base);
+
 #endif

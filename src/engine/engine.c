@@ -17,6 +17,7 @@
 
 #include "base/error.h"
 #include "base/limits.h"
+#include "engine/backup.h"
 #include "engine/checkpoint.h"
 #include "engine/commit.h"
 #include "engine/handles.h"
@@ -531,6 +532,9 @@ const struct backend engine_backend = {
     .scan_open = scan_open,
     .scan_next = scan_next,
     .scan_close = scan_close,
+    .backup_open = backup_open,
+    .backup_next = backup_next,
+    .backup_close = backup_close,
     .observe = engine_observe,
     .unobserve = observers_remove,
 };

@@ -57,6 +57,9 @@ enum op {
     OP_SCAN_CLOSE = 19,
     OP_STATS = 20,
     OP_CHECKPOINT = 21,
+    OP_BACKUP_OPEN = 22,
+    OP_BACKUP_NEXT = 23,
+    OP_BACKUP_CLOSE = 24,
     OP_COUNT, /* one more than the last operation */
     OP_ERROR = 255,
 };
@@ -175,6 +178,14 @@ const char *scan_request_decode(struct scan_request *out, const void *body, size
 void entry_head_encode(struct wire_writer *writer, const char *id, const docdb_info *info);
 /* *data gets the document when with_docs, which is a part of the body; problems go to the reader. */
 void entry_read(struct text *id, docdb_info *info, const void **data, bool with_docs, struct wire_reader *reader);
+
+/* ---- Backups ---- */
+
+#define BACKUP_CHUNK_HEAD_BYTES_MAX (5 * 8 + 1 + DOCDB_ID_BYTES_MAX)
+/* A chunk without its data, which follows it. */
+void backup_chunk_head_encode(struct wire_writer *writer, const docdb_backup_chunk *chunk);
+/* The chunk's data is a part of the body, its path that of *path. */
+const char *backup_chunk_decode(docdb_backup_chunk *out, struct text *path, const void *body, size_t bytes);
 
 /* ---- Stats ---- */
 
