@@ -235,6 +235,8 @@ int command_create_db(struct cli *cli);
 int command_drop_db(struct cli *cli);
 int command_stats(struct cli *cli);
 int command_checkpoint(struct cli *cli);
+int command_backup(struct cli *cli);
+int command_restore(struct cli *cli);
 int command_help(struct cli *cli);
 int command_version(struct cli *cli);
 

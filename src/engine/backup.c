@@ -89,8 +89,7 @@ static int database_add(struct backup *backup, const struct manifest_database *e
 }
 
 /* Takes the newest checkpoint and holds its files. END: it is not whole without its log. */
-static int checkpoint_hold(struct backup *backup) REQUIRES(backup->engine->checkpoint_mutex) {
-    struct engine *engine = backup->engine;
+static int checkpoint_hold(struct engine *engine, struct backup *backup) REQUIRES(engine->checkpoint_mutex) {
     struct manifest manifest = engine->manifest;
     if (manifest.lacks_dropped) {
         return DOCDB_ERR_END;
@@ -119,7 +118,7 @@ static int checkpoint_take(struct backup *backup) {
         status = checkpoint_run(engine);
         if (status == DOCDB_OK) {
             mutex_lock(&engine->checkpoint_mutex);
-            status = checkpoint_hold(backup);
+            status = checkpoint_hold(engine, backup);
             mutex_unlock(&engine->checkpoint_mutex);
         }
     }
