@@ -105,7 +105,7 @@ void manifest_fini(struct manifest *manifest) {
     manifest->databases = NULL;
 }
 
-int manifest_encode(const struct manifest *manifest, uint8_t **out, size_t *length_out) {
+int manifest_encode(const struct manifest *manifest, uint8_t **out, size_t *out_bytes) {
     uint64_t length = HEADER_BYTES + (uint64_t)manifest->database_count * ENTRY_BYTES;
     uint8_t *bytes = calloc(1, (size_t)length);
     if (bytes == NULL) {
@@ -133,7 +133,7 @@ int manifest_encode(const struct manifest *manifest, uint8_t **out, size_t *leng
     }
     put_u64(bytes + CHECKSUM_OFFSET, manifest_checksum(bytes, length));
     *out = bytes;
-    *length_out = (size_t)length;
+    *out_bytes = (size_t)length;
     return DOCDB_OK;
 }
 

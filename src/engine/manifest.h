@@ -36,7 +36,7 @@ int manifest_read(const struct docdb_os *os, const char *directory, struct manif
 void manifest_fini(struct manifest *manifest);
 
 /* The bytes of the file, for manifest_write and for backups; *out is the caller's, from malloc. Errors: MEMORY. */
-int manifest_encode(const struct manifest *manifest, uint8_t **out, size_t *bytes);
+int manifest_encode(const struct manifest *manifest, uint8_t **out, size_t *out_bytes);
 /* Replaces the manifest; durable when it returns DOCDB_OK. Errors: IO, NO_SPACE, MEMORY; the old one then stands.
  */
 int manifest_write(const struct docdb_os *os, const char *directory, const struct manifest *manifest);
