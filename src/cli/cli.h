@@ -134,7 +134,8 @@ struct cli {
     const char *socket;
     docdb *runtime; /* opened on first use by runtime_open */
     struct detail *detail;
-    int output_errno; /* why stdout failed, or 0 */
+    int output_errno;    /* why stdout failed, or 0 */
+    bool progress_drawn; /* a progress line stands on stderr: cleared before anything is said there */
     size_t
         line; /* of the script that is at fault if something fails, or 0: report says that nothing was committed */
 };

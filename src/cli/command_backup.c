@@ -57,7 +57,7 @@ static int backup_run(struct backup *backup) {
     if (status != DOCDB_OK) {
         return backup_failed(backup->cli, status);
     }
-    progress_begin(&backup->progress, "backup");
+    progress_begin(&backup->progress, backup->cli, "backup");
     int code = chunks_copy(backup);
     docdb_backup_close(backup->source);
     return code;
@@ -261,7 +261,7 @@ static void source_close(struct source *source) {
 
 static int restore_directory(struct copy *copy, struct source *source) {
     source->copy = copy;
-    progress_begin(&source->progress, "restore");
+    progress_begin(&source->progress, source->cli, "restore");
     int code = source_visit(source);
     progress_end(&source->progress);
     return code;
@@ -269,7 +269,7 @@ static int restore_directory(struct copy *copy, struct source *source) {
 
 static int restore_stdin(struct copy *copy) {
     struct progress progress;
-    progress_begin(&progress, "restore");
+    progress_begin(&progress, copy->cli, "restore");
     int code = tar_restore(copy, &progress);
     progress_end(&progress);
     return code;

@@ -83,13 +83,14 @@ int tar_restore(struct copy *copy, struct progress *progress);
 /* ---- Progress (progress.c): a line on stderr when that is a terminal, else nothing ---- */
 
 struct progress {
+    struct cli *cli;
     const char *what;
     uint64_t total; /* 0: unknown */
     bool is_shown;
     int64_t start_ns;
     int64_t drawn_ns; /* 0: never */
 };
-void progress_begin(struct progress *progress, const char *what);
+void progress_begin(struct progress *progress, struct cli *cli, const char *what);
 void progress_step(struct progress *progress, uint64_t done, uint64_t total);
 /* Clears the line, for whatever is said next. */
 void progress_end(struct progress *progress);

@@ -27,8 +27,9 @@ static const char *bytes_text(double bytes, char *out, size_t out_bytes) {
     return out;
 }
 
-void progress_begin(struct progress *progress, const char *what) {
-    *progress = (struct progress){.what = what, .is_shown = isatty(STDERR_FILENO) == 1, .start_ns = now_ns()};
+void progress_begin(struct progress *progress, struct cli *cli, const char *what) {
+    *progress =
+        (struct progress){.cli = cli, .what = what, .is_shown = isatty(STDERR_FILENO) == 1, .start_ns = now_ns()};
 }
 
 static void draw_known(const struct progress *progress, uint64_t done, double rate) {
@@ -57,6 +58,7 @@ void progress_step(struct progress *progress, uint64_t done, uint64_t total) {
     double rate = seconds > 0.0 ? (double)done / seconds : 0.0;
     progress->drawn_ns = now;
     progress->total = total;
+    progress->cli->progress_drawn = true;
     if (total >= done && total > 0) {
         draw_known(progress, done, rate);
     } else {
@@ -72,5 +74,6 @@ void progress_end(struct progress *progress) {
     if (progress->drawn_ns != 0) {
         (void)fprintf(stderr, "\r\033[K");
         progress->drawn_ns = 0;
+        progress->cli->progress_drawn = false;
     }
 }
