@@ -22,10 +22,10 @@ JOBS     := $(shell nproc 2>/dev/null || echo 2)
 
 # ---- What is needed to build, test and lint (Debian's names; `make deps` installs what is missing) ----
 LIB_PACKAGES   := libxxhash
-BIN_PACKAGES   := libxxhash libuv fuse3
+BIN_PACKAGES   := libxxhash libuv fuse3 libarchive
 TEST_PACKAGES  := cmocka
 BENCH_PACKAGES := sqlite3 lmdb rocksdb liburing
-DEPS_BUILD     := gcc make pkg-config libxxhash-dev libuv1-dev libfuse3-dev fuse3 scdoc
+DEPS_BUILD     := gcc make pkg-config libxxhash-dev libuv1-dev libfuse3-dev fuse3 libarchive-dev scdoc
 DEPS_TEST      := libcmocka-dev python3 strace
 DEPS_BENCH     := libsqlite3-dev liblmdb-dev librocksdb-dev liburing-dev
 DEPS_LINT      := clang clang-format clang-tidy cppcheck shellcheck libclang-rt-14-dev

@@ -17,7 +17,7 @@
  *   - Handles are opaque. What open, begin, read and scan return is the caller's, and goes back through the
  * matching close, commit or abort, release and close. Those accept NULL and do nothing.
  *   - A runtime (docdb), a database (docdb_db) and a document (docdb_doc) may be used by any number of threads at
- *     once. A transaction and a scan belong to one thread at a time.
+ *     once. A transaction, a scan and a backup belong to one thread at a time.
  *   - Close whatever was opened from a runtime before closing the runtime.
  *   - Strings are NUL-terminated bytes; ids and names are copied, documents too.
  *   - Sizes are in bytes, times in nanoseconds since 1970-01-01 UTC, durations in milliseconds.
@@ -114,11 +114,12 @@ DOCDB_PUBLIC const char *docdb_version(void);
 
 /* ---- Handles ------------------------------------------------------------------------------------------------ */
 
-typedef struct docdb docdb;           /* a runtime: a data directory opened, or a connection to a server */
-typedef struct docdb_db docdb_db;     /* a database of a runtime */
-typedef struct docdb_txn docdb_txn;   /* a transaction of one database */
-typedef struct docdb_doc docdb_doc;   /* one version of a document, pinned */
-typedef struct docdb_scan docdb_scan; /* an ordered scan over one snapshot */
+typedef struct docdb docdb;               /* a runtime: a data directory opened, or a connection to a server */
+typedef struct docdb_db docdb_db;         /* a database of a runtime */
+typedef struct docdb_txn docdb_txn;       /* a transaction of one database */
+typedef struct docdb_doc docdb_doc;       /* one version of a document, pinned */
+typedef struct docdb_scan docdb_scan;     /* an ordered scan over one snapshot */
+typedef struct docdb_backup docdb_backup; /* a copy of the store that is being taken */
 
 /* What is known of a version of a document. */
 typedef struct docdb_info {
@@ -439,6 +440,39 @@ DOCDB_PUBLIC DOCDB_CHECKED int docdb_verify_directory(const char *path, const do
 DOCDB_PUBLIC DOCDB_CHECKED int docdb_verify_next(docdb_verify *verify, docdb_verify_event *out);
 /* At any time, also before the end. */
 DOCDB_PUBLIC void docdb_verify_close(docdb_verify *verify);
+
+/* ---- Backups ------------------------------------------------------------------------------------------------ */
+
+#define DOCDB_BACKUP_CHUNK_BYTES_MAX (1u << 20)
+
+/* A part of one file of a backup. Its pointers live until the next call on the backup. */
+typedef struct docdb_backup_chunk {
+    const char *path;     /* of the file, relative to the data directory: "db/00000001/00000001.seg", "MANIFEST" */
+    uint64_t file_bytes;  /* the length of the whole file */
+    uint64_t offset;      /* where in the file the data begins */
+    const void *data;     /* never NULL */
+    size_t bytes;         /* at most DOCDB_BACKUP_CHUNK_BYTES_MAX */
+    uint64_t commit_seq;  /* what the backup holds: every commit up to it, and nothing of any later one */
+    uint64_t total_bytes; /* of all files of the backup */
+    uint64_t done_bytes;  /* of those, what came up to the end of this chunk */
+} docdb_backup_chunk;
+
+/*
+ * Begins a backup of the whole store, while readers and writers go on: writes a checkpoint and keeps its files
+ * until the backup is closed, so that each docdb_backup_next finds them as they were. Whoever stores the chunks as
+ * files in an empty directory, and makes the empty directories "db" and "wal" in it, has a data directory that
+ * docdb_open opens, with the state after one commit: everything that was acknowledged before this call, and maybe
+ * more. The backup is the caller's: docdb_backup_close, before the runtime is closed. It belongs to one thread at a
+ * time. Disk space that is freed meanwhile is given back when the last backup is closed. Errors: those of
+ * docdb_checkpoint, CORRUPT, MEMORY, BUSY (too many backups at once).
+ */
+DOCDB_PUBLIC DOCDB_CHECKED int docdb_backup_open(docdb *runtime, docdb_backup **out);
+/* The next chunk; DOCDB_ERR_END after the last. One file comes after the other, each front to back. The last is
+ * MANIFEST, without which no directory is a data directory: so one that is written in this order is never taken for
+ * a backup before it is whole. Reading is as slow as the caller. Errors: IO and CORRUPT (a file can't be read, or
+ * is too short; logged; the next call tries again), MEMORY, DISCONNECTED. */
+DOCDB_PUBLIC DOCDB_CHECKED int docdb_backup_next(docdb_backup *backup, docdb_backup_chunk *out);
+DOCDB_PUBLIC void docdb_backup_close(docdb_backup *backup);
 
 /* ---- Observers (embedded only) ------------------------------------------------------------------------------ */
 

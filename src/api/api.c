@@ -381,6 +381,22 @@ void docdb_verify_close(docdb_verify *verify) {
     }
 }
 
+/* ---- Backups ---- */
+
+int docdb_backup_open(docdb *runtime, docdb_backup **out) {
+    return runtime == NULL || out == NULL ? DOCDB_ERR_INVALID : runtime->backend->backup_open(runtime, out);
+}
+
+int docdb_backup_next(docdb_backup *backup, docdb_backup_chunk *out) {
+    return backup == NULL || out == NULL ? DOCDB_ERR_INVALID : backup->backend->backup_next(backup, out);
+}
+
+void docdb_backup_close(docdb_backup *backup) {
+    if (backup != NULL) {
+        backup->backend->backup_close(backup);
+    }
+}
+
 /* ---- Observers ---- */
 
 int docdb_observe(docdb *runtime, docdb_observer_fn observer, void *arg, docdb_observer **out) {

@@ -63,6 +63,9 @@ struct backend {
     int (*verify_open)(docdb *runtime, docdb_verify **out);
     int (*verify_next)(docdb_verify *verify, docdb_verify_event *out);
     void (*verify_close)(docdb_verify *verify);
+    int (*backup_open)(docdb *runtime, docdb_backup **out);
+    int (*backup_next)(docdb_backup *backup, docdb_backup_chunk *out);
+    void (*backup_close)(docdb_backup *backup);
 
     int (*observe)(docdb *runtime, docdb_observer_fn observer, void *arg, docdb_observer **out);
     void (*unobserve)(docdb_observer *observer);
@@ -87,6 +90,9 @@ struct docdb_scan {
     const struct backend *backend;
 };
 struct docdb_verify {
+    const struct backend *backend;
+};
+struct docdb_backup {
     const struct backend *backend;
 };
 struct docdb_observer {

@@ -63,6 +63,9 @@
  * (docdb_options.memory_bytes). */
 #define LIMIT_RESIDENT_BYTES_DEFAULT ((uint64_t)1 << 30)
 
+/* Backups open at once: each has a buffer of a chunk. */
+#define LIMIT_BACKUPS 16u
+
 /* Entries that a scan takes from the index under one hold of its lock: short enough that a commit never waits
  * noticeably. */
 #define LIMIT_SCAN_CHUNK 128u

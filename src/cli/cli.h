@@ -135,7 +135,8 @@ struct cli {
     const char *socket;
     docdb *runtime; /* opened on first use by runtime_open */
     struct detail *detail;
-    int output_errno; /* why stdout failed, or 0 */
+    int output_errno;    /* why stdout failed, or 0 */
+    bool progress_drawn; /* a progress line stands on stderr: cleared before anything is said there */
     size_t
         line; /* of the script that is at fault if something fails, or 0: report says that nothing was committed */
 };
@@ -237,6 +238,8 @@ int command_drop_db(struct cli *cli);
 int command_stats(struct cli *cli);
 int command_checkpoint(struct cli *cli);
 int command_verify(struct cli *cli);
+int command_backup(struct cli *cli);
+int command_restore(struct cli *cli);
 int command_help(struct cli *cli);
 int command_version(struct cli *cli);
 

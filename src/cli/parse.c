@@ -337,6 +337,13 @@ static int resolve_where(struct cli *cli) {
         cli->socket = socket != NULL ? socket : environment("DOCDB_SOCKET");
         return EXIT_CODE_OK;
     }
+    if (!(cli->command->options &
+          1u << OPTION_SOCKET)) { /* it makes a directory: nothing that a variable should name */
+        cli->data_dir = data_dir;
+        return data_dir != NULL
+                   ? EXIT_CODE_OK
+                   : report(cli, EXIT_CODE_USAGE, "where to? give --data-dir NEW, the directory to make");
+    }
     if (data_dir != NULL && socket != NULL) {
         return report(
             cli, EXIT_CODE_USAGE,

@@ -27,8 +27,9 @@ int report(const struct cli *cli, int exit_code, const char *format, ...) {
     }
     const char *outcome = cli->line != 0 ? "; nothing was committed" : "";
     /* One call, so that a line stays whole when several processes share a stderr. */
-    (void)fprintf(stderr, "docdb%s%s: %s%s%s\n", cli->command != NULL ? " " : "",
-                  cli->command != NULL ? cli->command->name : "", line, text, outcome);
+    (void)fprintf(stderr, "%sdocdb%s%s: %s%s%s\n", cli->progress_drawn ? "\r\033[K" : "",
+                  cli->command != NULL ? " " : "", cli->command != NULL ? cli->command->name : "", line, text,
+                  outcome);
     return exit_code;
 }
 

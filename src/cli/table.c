@@ -122,6 +122,21 @@ static const struct command commands[] = {
      "WAL,\n"
      "and works on a directory that no command can open; with --socket the server goes on meanwhile.",
      command_verify},
+    {"backup", "DIR|-", 1, 1, WHERE, "copy the whole store, while it is in use, to DIR or as a tar to stdout",
+     "The copy is the store as it is after one commit: all that was committed before, and nothing half. DIR must "
+     "not "
+     "exist\n"
+     "or be empty; it becomes a data directory, and the commit_seq is printed. `docdb backup - | ssh ... docdb "
+     "restore "
+     "-`\n"
+     "copies to elsewhere. A backup that is interrupted leaves nothing that could be taken for a whole one.",
+     command_backup},
+    {"restore", "DIR|-", 1, 1, BIT(DATA_DIR) | BIT(HELP),
+     "make a new data directory from a backup in DIR, or from a tar on stdin",
+     "--data-dir NEW says where; it must not exist or be empty. A backup that is not whole is refused, and so is a "
+     "tar that\n"
+     "holds anything but a backup.",
+     command_restore},
     {"help", "[COMMAND|exit-codes|environment]", 0, 1, BIT(HELP),
      "explain a command, the exit codes or the environment", "", command_help},
     {"version", "", 0, 0, BIT(HELP) | BIT(VERSION), "print the version", "", command_version},

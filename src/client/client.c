@@ -1,6 +1,6 @@
 /*
  * The backend of docdb.h over a socket: runtime, databases, reads. See client.h; transactions are in txn.c, scans
- * in scan.c, verifications in verify.c, the connection in link.h.
+ * in scan.c, verifications in verify.c, backups in backup.c, the connection in link.h.
  *
  * Every verb is one request and its reply; a put is one frame. Nothing is cached, so what a call answers is what
  * the server knew. Any number of threads may call at once: their requests travel together.
@@ -246,6 +246,9 @@ static const struct backend client_backend = {
     .verify_open = client_verify_open,
     .verify_next = client_verify_next,
     .verify_close = client_verify_close,
+    .backup_open = client_backup_open,
+    .backup_next = client_backup_next,
+    .backup_close = client_backup_close,
     .observe = runtime_observe,
     .unobserve = runtime_unobserve,
 };

@@ -47,5 +47,8 @@ void client_scan_close(docdb_scan *base);
 int client_verify_open(docdb *runtime, docdb_verify **out);
 int client_verify_next(docdb_verify *base, docdb_verify_event *out);
 void client_verify_close(docdb_verify *base);
+int client_backup_open(docdb *runtime, docdb_backup **out);
+int client_backup_next(docdb_backup *base, docdb_backup_chunk *out);
+void client_backup_close(docdb_backup *base);
 
 #endif

@@ -384,6 +384,8 @@ static int manifest_fill(struct engine *engine, const struct checkpoint *checkpo
     for (size_t i = 0; i < checkpoint->part_count; i++) {
         if (!part_dropped(&checkpoint->parts[i])) {
             manifest_entry_fill(&checkpoint->parts[i], &out->databases[out->database_count++]);
+        } else {
+            out->lacks_dropped = true;
         }
     }
     return DOCDB_OK;
@@ -549,6 +551,8 @@ static bool manifest_without_dropped(struct engine *engine, struct manifest *out
         struct database *database = catalog_find_id(&engine->catalog, engine->manifest.databases[i].id);
         if (database != NULL) {
             out->databases[out->database_count++] = engine->manifest.databases[i];
+        } else {
+            out->lacks_dropped = true;
         }
         database_release(database);
     }

@@ -16,6 +16,7 @@
 
 #include "base/error.h"
 #include "base/limits.h"
+#include "engine/backup.h"
 #include "engine/checkpoint.h"
 #include "engine/commit.h"
 #include "engine/handles.h"
@@ -507,6 +508,9 @@ const struct backend engine_backend = {
     .verify_open = verify_open,
     .verify_next = verify_next,
     .verify_close = verify_close,
+    .backup_open = backup_open,
+    .backup_next = backup_next,
+    .backup_close = backup_close,
     .observe = engine_observe,
     .unobserve = observers_remove,
 };

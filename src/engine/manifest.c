@@ -105,7 +105,12 @@ void manifest_fini(struct manifest *manifest) {
     manifest->databases = NULL;
 }
 
-static void encode(const struct manifest *manifest, uint8_t *bytes, uint64_t length) {
+int manifest_encode(const struct manifest *manifest, uint8_t **out, size_t *out_bytes) {
+    uint64_t length = HEADER_BYTES + (uint64_t)manifest->database_count * ENTRY_BYTES;
+    uint8_t *bytes = calloc(1, (size_t)length);
+    if (bytes == NULL) {
+        return DOCDB_ERR_MEMORY;
+    }
     put_u64(bytes, MAGIC);
     put_u32(bytes + 8, FORMAT_VERSION);
     put_u32(bytes + 12, manifest->database_count);
@@ -127,21 +132,24 @@ static void encode(const struct manifest *manifest, uint8_t *bytes, uint64_t len
         memcpy(entry + 32, database->name, strlen(database->name));
     }
     put_u64(bytes + CHECKSUM_OFFSET, manifest_checksum(bytes, length));
+    *out = bytes;
+    *out_bytes = (size_t)length;
+    return DOCDB_OK;
 }
 
 int manifest_write(const struct docdb_os *os, const char *directory, const struct manifest *manifest) {
     char path[PATH_BYTES];
     char temporary[PATH_BYTES];
-    uint64_t length = HEADER_BYTES + (uint64_t)manifest->database_count * ENTRY_BYTES;
-    uint8_t *bytes = calloc(1, (size_t)length);
-    if (bytes == NULL) {
-        return DOCDB_ERR_MEMORY;
+    uint8_t *bytes = NULL;
+    size_t length = 0;
+    int status = manifest_encode(manifest, &bytes, &length);
+    if (status != DOCDB_OK) {
+        return status;
     }
-    encode(manifest, bytes, length);
     (void)snprintf(path, sizeof path, "%s/MANIFEST", directory);
     (void)snprintf(temporary, sizeof temporary, "%s/MANIFEST.tmp", directory);
     int file = os_open(os, temporary, OS_WRITE | OS_CREATE | OS_TRUNCATE);
-    int rc = file < 0 ? file : os_pwrite(os, file, bytes, (size_t)length, 0);
+    int rc = file < 0 ? file : os_pwrite(os, file, bytes, length, 0);
     if (rc >= 0) {
         rc = os_sync(os, file);
     }

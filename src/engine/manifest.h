@@ -26,12 +26,17 @@ struct manifest {
     uint32_t next_database_id;
     uint32_t database_count;
     struct manifest_database *databases; /* from malloc */
+    /* In memory only: databases are left out that commit_seq still had, since they were dropped after it. Together
+     * with the log it is whole, on its own it is no state that ever was. */
+    bool lacks_dropped;
 };
 
 /* Reads <directory>/MANIFEST. Errors: NOT_FOUND, NEWER_FORMAT, CORRUPT, IO, MEMORY. On DOCDB_OK: manifest_fini. */
 int manifest_read(const struct docdb_os *os, const char *directory, struct manifest *out);
 void manifest_fini(struct manifest *manifest);
 
+/* The bytes of the file, for manifest_write and for backups; *out is the caller's, from malloc. Errors: MEMORY. */
+int manifest_encode(const struct manifest *manifest, uint8_t **out, size_t *out_bytes);
 /* Replaces the manifest; durable when it returns DOCDB_OK. Errors: IO, NO_SPACE, MEMORY; the old one then stands.
  */
 int manifest_write(const struct docdb_os *os, const char *directory, const struct manifest *manifest);

@@ -27,7 +27,8 @@ void frame_decode(struct frame *out, const uint8_t at[FRAME_BYTES]) {
 }
 
 static bool may_go_unanswered(uint8_t op) {
-    return op == OP_CLOSE_DB || op == OP_ABORT || op == OP_SCAN_CLOSE || op == OP_VERIFY_CLOSE;
+    return op == OP_CLOSE_DB || op == OP_ABORT || op == OP_SCAN_CLOSE || op == OP_VERIFY_CLOSE ||
+           op == OP_BACKUP_CLOSE;
 }
 
 const char *frame_check_request(const struct frame *frame, uint32_t max_body_bytes) {

@@ -309,6 +309,39 @@ const char *verify_event_decode(struct verify_event_view *out, const void *body,
     return wire_reader_finish(&reader);
 }
 
+/* ---- Backups ---- */
+
+void backup_chunk_head_encode(struct wire_writer *writer, const docdb_backup_chunk *chunk) {
+    wire_write_u64(writer, chunk->commit_seq);
+    wire_write_u64(writer, chunk->total_bytes);
+    wire_write_u64(writer, chunk->done_bytes);
+    wire_write_u64(writer, chunk->file_bytes);
+    wire_write_u64(writer, chunk->offset);
+    text_write(writer, chunk->path);
+}
+
+const char *backup_chunk_decode(docdb_backup_chunk *out, struct text *path, const void *body, size_t bytes) {
+    static const char problem[] = "the body ends inside the head of a chunk";
+    struct wire_reader reader;
+    wire_reader_init(&reader, body, bytes);
+    out->commit_seq = wire_read_u64(&reader, problem);
+    out->total_bytes = wire_read_u64(&reader, problem);
+    out->done_bytes = wire_read_u64(&reader, problem);
+    out->file_bytes = wire_read_u64(&reader, problem);
+    out->offset = wire_read_u64(&reader, problem);
+    (void)text_read(path, &reader, problem);
+    out->path = path->text;
+    out->bytes = reader.left;
+    out->data = wire_read_bytes(&reader, reader.left, problem);
+    if (reader.problem == NULL && out->bytes > DOCDB_BACKUP_CHUNK_BYTES_MAX) {
+        wire_reader_fail(&reader, "a chunk with more data than any");
+    }
+    if (reader.problem == NULL && (out->offset > out->file_bytes || out->bytes > out->file_bytes - out->offset)) {
+        wire_reader_fail(&reader, "a chunk that goes on behind the end of its file");
+    }
+    return reader.problem;
+}
+
 /* ---- Stats ---- */
 
 #define STAT_INDEX(field, text) STAT_##field,

@@ -60,6 +60,9 @@ enum op {
     OP_VERIFY_OPEN = 22,
     OP_VERIFY_NEXT = 23,
     OP_VERIFY_CLOSE = 24,
+    OP_BACKUP_OPEN = 25,
+    OP_BACKUP_NEXT = 26,
+    OP_BACKUP_CLOSE = 27,
     OP_COUNT, /* one more than the last operation */
     OP_ERROR = 255,
 };
@@ -196,6 +199,14 @@ struct verify_event_view {
 };
 void verify_event_encode(struct wire_writer *writer, const docdb_verify_event *event);
 const char *verify_event_decode(struct verify_event_view *out, const void *body, size_t bytes);
+
+/* ---- Backups ---- */
+
+#define BACKUP_CHUNK_HEAD_BYTES_MAX (5 * 8 + 1 + DOCDB_ID_BYTES_MAX)
+/* A chunk without its data, which follows it. */
+void backup_chunk_head_encode(struct wire_writer *writer, const docdb_backup_chunk *chunk);
+/* The chunk's data is a part of the body, its path that of *path. */
+const char *backup_chunk_decode(docdb_backup_chunk *out, struct text *path, const void *body, size_t bytes);
 
 /* ---- Stats ---- */
 

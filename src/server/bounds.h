@@ -29,7 +29,7 @@
 #define CONNECTION_REQUEST_BYTES_MAX (8u << 20)
 /* Bytes of replies that the client has not taken. One reply may go above it. */
 #define CONNECTION_REPLY_BYTES_MAX (4u << 20)
-/* Databases, transactions and scans open at once: a power of two (handles.c). */
+/* Databases, transactions, scans and backups open at once: a power of two (handles.c). */
 #define CONNECTION_HANDLES_MAX 1024
 /* Buffers of one write call: replies that finish together leave together. */
 #define CONNECTION_WRITE_BUFFERS 64

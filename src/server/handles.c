@@ -9,7 +9,7 @@
 #define GENERATION_STEP CONNECTION_HANDLES_MAX
 #define SLOTS_MIN       8
 
-enum kind { KIND_NONE, KIND_DB, KIND_TXN, KIND_SCAN, KIND_VERIFY };
+enum kind { KIND_NONE, KIND_DB, KIND_TXN, KIND_SCAN, KIND_VERIFY, KIND_BACKUP };
 
 struct handle_slot {
     enum kind kind;
@@ -25,6 +25,25 @@ void open_db_release(struct open_db *db) {
     if (--db->users == 0) {
         docdb_db_close(db->db);
         free(db);
+    }
+}
+
+void open_backup_acquire(struct open_backup *backup) { backup->users++; }
+
+static void backup_close_work(uv_work_t *work) {
+    struct open_backup *backup = work->data;
+    docdb_backup_close(backup->backup);
+}
+
+static void backup_close_after(uv_work_t *work, int cancelled) {
+    (void)cancelled; /* nothing cancels these */
+    free(work->data);
+}
+
+void open_backup_release(struct open_backup *backup) {
+    if (--backup->users == 0) {
+        backup->closing.data = backup;
+        (void)uv_queue_work(backup->uv, &backup->closing, backup_close_work, backup_close_after);
     }
 }
 
@@ -57,6 +76,10 @@ struct open_scan *handles_scan(const struct handles *handles, uint32_t handle) {
 struct open_verify *handles_verify(const struct handles *handles, uint32_t handle) {
     struct open_verify *const *verify = object_find(handles, handle, KIND_VERIFY);
     return verify == NULL ? NULL : *verify;
+}
+
+struct open_backup *handles_backup(const struct handles *handles, uint32_t handle) {
+    return object_find(handles, handle, KIND_BACKUP);
 }
 
 /* A free slot; NULL when the limit is reached or memory is out. */
@@ -126,6 +149,11 @@ uint32_t handles_add_verify(struct handles *handles, struct open_verify *verify)
     return object_add(handles, KIND_VERIFY, &verify, sizeof(struct open_verify *));
 }
 
+uint32_t handles_add_backup(struct handles *handles, uv_loop_t *uv, docdb_backup *backup) {
+    struct open_backup open = {.backup = backup, .uv = uv, .users = 1};
+    return object_add(handles, KIND_BACKUP, &open, sizeof open);
+}
+
 static void slot_empty(struct handles *handles, struct handle_slot *slot) {
     slot->kind = KIND_NONE;
     slot->object = NULL;
@@ -171,6 +199,16 @@ bool handles_close_verify(struct handles *handles, uint32_t handle) {
     return true;
 }
 
+bool handles_close_backup(struct handles *handles, uint32_t handle) {
+    struct handle_slot *slot = slot_find(handles, handle, KIND_BACKUP);
+    if (slot == NULL) {
+        return false;
+    }
+    open_backup_release(slot->object);
+    slot_empty(handles, slot);
+    return true;
+}
+
 docdb_txn *handles_take_txn(struct handles *handles, uint32_t handle, struct open_db **db) {
     struct handle_slot *slot = slot_find(handles, handle, KIND_TXN);
     if (slot == NULL) {
@@ -208,6 +246,7 @@ void handles_fini(struct handles *handles) {
     for (uint32_t i = 0; i < handles->slot_count; i++) {
         (void)handles_close_scan(handles, handles->slots[i].handle);
         (void)handles_close_verify(handles, handles->slots[i].handle);
+        (void)handles_close_backup(handles, handles->slots[i].handle);
     }
     for (uint32_t i = 0; i < handles->slot_count; i++) {
         (void)handles_close_db(handles, handles->slots[i].handle);

@@ -133,11 +133,34 @@ static void task_destroy(struct task *task) {
     if (task->db != NULL) {
         open_db_release(task->db);
     }
+    if (task->backup != NULL) {
+        task->backup->reading = false;
+        open_backup_release(task->backup);
+    }
     free(task);
     connection_request_end(connection, bytes);
 }
 
-/* Runs on a thread of the pool: may wait for commits. */
+/* Reads the next chunk of a backup into a reply. */
+static int backup_read(struct task *task) {
+    docdb_backup_chunk chunk;
+    int status = docdb_backup_next(task->backup->backup, &chunk);
+    if (status != DOCDB_OK) {
+        return status;
+    }
+    size_t capacity = BACKUP_CHUNK_HEAD_BYTES_MAX + chunk.bytes;
+    task->reply = reply_create(capacity);
+    if (task->reply != NULL) {
+        struct wire_writer writer;
+        wire_writer_init(&writer, reply_body(task->reply), capacity);
+        backup_chunk_head_encode(&writer, &chunk);
+        wire_write_bytes(&writer, chunk.data, chunk.bytes);
+        task->reply_bytes = writer.bytes;
+    }
+    return DOCDB_OK; /* without a reply the connection ends */
+}
+
+/* Runs on a thread of the pool: may wait for commits and the disk. */
 static void task_work(uv_work_t *work) {
     struct task *task = work->data;
     const char *name = task->db_request.name.text;
@@ -155,26 +178,57 @@ static void task_work(uv_work_t *work) {
     case OP_VERIFY_NEXT:
         task->status = docdb_verify_next(task->verify->verify, &task->event);
         break;
+    case OP_BACKUP_OPEN:
+        if (task->backup_unwanted) {
+            docdb_backup_close(task->backup_opened);
+        } else {
+            task->status = docdb_backup_open(task->runtime, &task->backup_opened);
+        }
+        break;
+    case OP_BACKUP_NEXT:
+        task->status = backup_read(task);
+        break;
     default:
         task->status = docdb_checkpoint(task->runtime);
         break;
     }
 }
 
+/* Gives what the work opened a handle. False: it has no place, and the task goes on to close it. */
+static bool task_opened(struct task *task, uint32_t *handle) {
+    struct connection *connection = task->connection;
+    bool closed = connection->state == CONNECTION_CLOSED;
+    if (task->opened != NULL) {
+        *handle = closed ? 0 : handles_add_db(&connection->handles, task->opened);
+        if (*handle == 0) {
+            docdb_db_close(task->opened);
+            task->status = DOCDB_ERR_BUSY;
+        }
+    }
+    if (task->backup_opened != NULL && !task->backup_unwanted) {
+        uv_loop_t *uv = &connection->loop->uv;
+        *handle = closed ? 0 : handles_add_backup(&connection->handles, uv, task->backup_opened);
+        task->backup_unwanted = *handle == 0;
+        task->status = *handle == 0 ? DOCDB_ERR_BUSY : DOCDB_OK;
+        return *handle != 0;
+    }
+    return true;
+}
+
+static void task_queue(struct task *task);
+
 static void task_after_work(uv_work_t *work, int cancelled) {
     (void)cancelled; /* nothing cancels these */
     struct task *task = work->data;
     struct connection *connection = task->connection;
     uint32_t handle = 0;
-    if (task->opened != NULL) {
-        handle = connection->state == CONNECTION_CLOSED ? 0 : handles_add_db(&connection->handles, task->opened);
-        if (handle == 0) {
-            docdb_db_close(task->opened);
-            task->status = DOCDB_ERR_BUSY;
-        }
+    if (!task_opened(task, &handle)) {
+        task_queue(task);
+        return;
     }
+    bool has_body = task->frame.op == OP_BACKUP_NEXT && task->status == DOCDB_OK;
     connection_reply(connection, &task->frame, (struct reply_header){.status = task->status, .handle = handle},
-                     reply_create(0), 0, NULL);
+                     has_body ? task->reply : reply_create(0), task->reply_bytes, NULL);
     task_destroy(task);
 }
 
@@ -186,14 +240,26 @@ static const char *task_start(struct task *task, uv_after_work_cb after) {
     return NULL;
 }
 
-/* Runs a request on the thread pool; db_request may be NULL. */
-static const char *task_run(const struct request *request, const struct db_request *db_request) {
+static void task_queue(struct task *task) {
+    task->work.data = task;
+    (void)uv_queue_work(&task->connection->loop->uv, &task->work, task_work,
+                        task_after_work); /* fails without work only */
+}
+
+/* Runs a request on the thread pool; db_request and backup may be NULL. */
+static const char *task_run(const struct request *request, const struct db_request *db_request,
+                            struct open_backup *backup) {
     struct task *task = task_create(request);
     if (task == NULL) {
         return answer_status(request, DOCDB_ERR_MEMORY);
     }
     if (db_request != NULL) {
         task->db_request = *db_request;
+    }
+    if (backup != NULL) {
+        task->backup = backup;
+        backup->reading = true;
+        open_backup_acquire(backup);
     }
     return task_start(task, task_after_work);
 }
@@ -245,7 +311,7 @@ static const char *handle_open_db(const struct request *request) {
         return problem;
     }
     if (db_request.flags & DOCDB_DB_EXCLUSIVE) {
-        return task_run(request, &db_request);
+        return task_run(request, &db_request, NULL);
     }
     /* One that exists is opened without a commit, so without the thread pool, where checkpoints may be in the way.
      */
@@ -253,7 +319,7 @@ static const char *handle_open_db(const struct request *request) {
     unsigned flags = db_request.flags & ~(unsigned)DOCDB_DB_CREATE;
     int status = docdb_db_open(request->connection->loop->runtime, db_request.name.text, flags, &db);
     if (status == DOCDB_ERR_NO_DATABASE && (db_request.flags & DOCDB_DB_CREATE)) {
-        return task_run(request, &db_request);
+        return task_run(request, &db_request, NULL);
     }
     if (status != DOCDB_OK) {
         return answer_status(request, status);
@@ -269,12 +335,12 @@ static const char *handle_open_db(const struct request *request) {
 static const char *handle_drop_db(const struct request *request) {
     struct db_request db_request;
     const char *problem = db_request_decode(&db_request, request->body, request->body_bytes);
-    return problem != NULL ? problem : task_run(request, &db_request);
+    return problem != NULL ? problem : task_run(request, &db_request, NULL);
 }
 
 static const char *handle_checkpoint(const struct request *request) {
     const char *problem = empty_decode(request->body_bytes);
-    return problem != NULL ? problem : task_run(request, NULL);
+    return problem != NULL ? problem : task_run(request, NULL, NULL);
 }
 
 static const char *handle_close_db(const struct request *request) {
@@ -712,6 +778,34 @@ static const char *handle_stats(const struct request *request) {
     return NULL;
 }
 
+/* ---- Backups ---- */
+
+static const char *handle_backup_open(const struct request *request) {
+    const char *problem = empty_decode(request->body_bytes);
+    return problem != NULL ? problem : task_run(request, NULL, NULL);
+}
+
+static const char *handle_backup_next(const struct request *request) {
+    const char *problem = empty_decode(request->body_bytes);
+    if (problem != NULL) {
+        return problem;
+    }
+    struct open_backup *backup = handles_backup(handles_of(request), request->frame->handle);
+    if (backup == NULL || backup->reading) {
+        return answer_status(request, backup == NULL ? DOCDB_ERR_INVALID : DOCDB_ERR_BUSY);
+    }
+    return task_run(request, NULL, backup);
+}
+
+static const char *handle_backup_close(const struct request *request) {
+    const char *problem = empty_decode(request->body_bytes);
+    if (problem != NULL) {
+        return problem;
+    }
+    bool closed = handles_close_backup(handles_of(request), request->frame->handle);
+    return answer_status(request, closed ? DOCDB_OK : DOCDB_ERR_INVALID);
+}
+
 /* ---- Which handler ---- */
 
 typedef const char *(*handler)(const struct request *request);
@@ -742,6 +836,9 @@ const char *request_handle(struct connection *connection, const struct frame *fr
         [OP_VERIFY_OPEN] = handle_verify_open,
         [OP_VERIFY_NEXT] = handle_verify_next,
         [OP_VERIFY_CLOSE] = handle_verify_close,
+        [OP_BACKUP_OPEN] = handle_backup_open,
+        [OP_BACKUP_NEXT] = handle_backup_next,
+        [OP_BACKUP_CLOSE] = handle_backup_close,
     };
     if (connection->greeted != (frame->op != OP_HELLO)) {
         return connection->greeted ? "a second hello" : "the first frame is not a hello";

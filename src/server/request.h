@@ -2,9 +2,9 @@
  * Requests: a frame is decoded, checked against what is open, carried out with docdb.h, and answered.
  *
  * What never waits for the disk's sync is answered at once, on the loop's thread. Commits go through
- * docdb_commit_async and are answered when they complete; what blocks in docdb.h (creating and dropping
- * databases, checkpoints, verifications) runs on libuv's thread pool. A document that is not in memory is read on
- * the loop's thread.
+ * docdb_commit_async and are answered when they complete; what blocks in docdb.h on a commit or on much of the
+ * disk (creating and dropping databases, checkpoints, verifications, backups) runs on libuv's thread pool. A
+ * document that is not in memory is read on the loop's thread.
  */
 #ifndef DOCDB_SERVER_REQUEST_H
 #define DOCDB_SERVER_REQUEST_H
@@ -31,6 +31,11 @@ struct task {
     docdb_db *opened;
     struct open_verify *verify; /* a use of it is held; or NULL */
     docdb_verify_event event;
+    docdb_backup *backup_opened;
+    bool backup_unwanted;       /* backup_opened has no place: it is to be closed again */
+    struct open_backup *backup; /* a use of it is held; or NULL */
+    struct reply *reply;        /* made by the work; or NULL */
+    size_t reply_bytes;
 };
 
 /* Handles a whole frame whose header is valid. NULL, or what is wrong with it (the connection must be refused

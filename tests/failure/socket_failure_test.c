@@ -595,6 +595,80 @@ static void connecting_to_another_kind_of_server_says_so(void **state) {
     assert_non_null(strstr(error.message, "full"));
 }
 
+/* ---- Backups ---- */
+
+/* Opens a backup; waits while those of clients that died just now are being let go of. */
+static uint32_t raw_open_backup(int socket) {
+    struct frame reply = raw_call(socket, OP_BACKUP_OPEN, 0, NULL, 0);
+    while (reply.status == DOCDB_ERR_BUSY) {
+        pause_briefly();
+        reply = raw_call(socket, OP_BACKUP_OPEN, 0, NULL, 0);
+    }
+    assert_int_equal(reply.status, DOCDB_OK);
+    return reply.handle;
+}
+
+/* More clients than there may be backups at once: each backup must go with its client, also while it is read. */
+static void client_that_dies_in_a_backup_lets_go_of_it(void **state) {
+    const struct fixture *fixture = *state;
+    docdb_db *db = open_db(fixture->engine, "db");
+    assert_put(db, "a", "text");
+    docdb_db_close(db);
+    for (unsigned i = 0; i < 40; i++) {
+        int socket = raw_connect(fixture->socket_path);
+        raw_greet(socket);
+        uint32_t handle = raw_open_backup(socket);
+        for (unsigned reads = 0; reads < i % 4; reads++) {
+            raw_send_frame(socket, &(struct frame){.op = OP_BACKUP_NEXT, .request_id = reads, .handle = handle},
+                           NULL);
+        }
+        (void)close(socket);
+    }
+}
+
+static void backup_ends_with_its_manifest_and_its_handle_is_its_own(void **state) {
+    const struct fixture *fixture = *state;
+    docdb *client = fixture_connect(fixture);
+    docdb_backup *backup = NULL;
+    docdb_backup_chunk chunk = {0};
+    char last[64] = "";
+    docdb_db *db = open_db(client, "db");
+    assert_put(db, "a", "text");
+    docdb_db_close(db);
+    assert_int_equal(docdb_backup_open(client, &backup), DOCDB_OK);
+    int status = docdb_backup_next(backup, &chunk);
+    for (; status == DOCDB_OK; status = docdb_backup_next(backup, &chunk)) {
+        (void)snprintf(last, sizeof last, "%s", chunk.path);
+    }
+    assert_int_equal(status, DOCDB_ERR_END);
+    assert_string_equal(last, "MANIFEST");
+    docdb_backup_close(backup);
+    assert_int_equal(docdb_close(client), DOCDB_OK);
+
+    int socket = raw_connect(fixture->socket_path);
+    raw_greet(socket);
+    uint32_t handle = raw_open_backup(socket);
+    uint32_t database = raw_open_db(socket, "db");
+    assert_int_equal(raw_call(socket, OP_BACKUP_NEXT, database, NULL, 0).status, DOCDB_ERR_INVALID);
+    assert_int_equal(raw_call(socket, OP_CLOSE_DB, handle, NULL, 0).status, DOCDB_ERR_INVALID);
+    assert_int_equal(raw_call(socket, OP_BACKUP_CLOSE, handle, NULL, 0).status, DOCDB_OK);
+    assert_int_equal(raw_call(socket, OP_BACKUP_NEXT, handle, NULL, 0).status, DOCDB_ERR_INVALID);
+    assert_int_equal(raw_call(socket, OP_BACKUP_CLOSE, handle, NULL, 0).status, DOCDB_ERR_INVALID);
+    (void)close(socket);
+}
+
+static void backup_ends_cleanly_when_the_server_is_gone(void **state) {
+    struct fixture *fixture = *state;
+    docdb *client = fixture_connect(fixture);
+    docdb_backup *backup = NULL;
+    docdb_backup_chunk chunk;
+    assert_int_equal(docdb_backup_open(client, &backup), DOCDB_OK);
+    fixture_stop_server(fixture);
+    assert_int_equal(docdb_backup_next(backup, &chunk), DOCDB_ERR_DISCONNECTED);
+    docdb_backup_close(backup);
+    assert_int_equal(docdb_close(client), DOCDB_OK);
+}
+
 int main(void) {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
@@ -610,6 +684,9 @@ int main(void) {
         TEST(client_that_stops_sending_still_gets_its_replies),
         TEST(every_commit_in_flight_gets_an_outcome_when_the_server_stops),
         TEST(handles_end_cleanly_when_the_server_is_gone),
+        TEST(client_that_dies_in_a_backup_lets_go_of_it),
+        TEST(backup_ends_with_its_manifest_and_its_handle_is_its_own),
+        TEST(backup_ends_cleanly_when_the_server_is_gone),
         TEST(stale_socket_is_replaced),
         TEST(live_server_keeps_its_socket),
         TEST(what_is_no_socket_is_left_alone),

@@ -13,7 +13,7 @@ done
 
 if ! command -v dpkg-query >/dev/null 2>&1; then
     # Not a Debian: trust what is there, and say what would be needed if it is not enough.
-    if command -v gcc >/dev/null 2>&1 && pkg-config --exists libxxhash libuv fuse3 2>/dev/null; then
+    if command -v gcc >/dev/null 2>&1 && pkg-config --exists libxxhash libuv fuse3 libarchive 2>/dev/null; then
         exit 0
     fi
     echo "docdb: this system has no dpkg; install the equivalents of these Debian packages by hand: $*" >&2

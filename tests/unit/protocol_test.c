@@ -103,6 +103,12 @@ static const char *decode_db_info(const void *body, size_t bytes) {
     return db_info_decode(&out, body, bytes);
 }
 
+static const char *decode_backup_chunk(const void *body, size_t bytes) {
+    docdb_backup_chunk out;
+    struct text path;
+    return backup_chunk_decode(&out, &path, body, bytes);
+}
+
 static const char *decode_scan_request(const void *body, size_t bytes) {
     struct scan_request out;
     return scan_request_decode(&out, body, bytes);
@@ -135,9 +141,9 @@ static const char *decode_commit_seq(const void *body, size_t bytes) {
 
 typedef const char *(*decoder)(const void *body, size_t bytes);
 static const decoder decoders[] = {
-    decode_frame, decode_hello_request, decode_hello_reply, decode_id,           decode_db_request,
-    decode_begin, decode_batch,         decode_info,        decode_db_info,      decode_scan_request,
-    decode_entry, decode_stats,         decode_commit_seq,  decode_verify_event,
+    decode_frame,        decode_hello_request, decode_hello_reply, decode_id,         decode_db_request,
+    decode_begin,        decode_batch,         decode_info,        decode_db_info,    decode_scan_request,
+    decode_backup_chunk, decode_entry,         decode_stats,       decode_commit_seq,
 };
 #define DECODERS (sizeof decoders / sizeof decoders[0])
 
