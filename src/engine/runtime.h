@@ -44,7 +44,9 @@ struct commit_position {
     struct wal_position wal;
 };
 
-#define COMMIT_THREADS 2u
+/* Threads that take turns at the commit path. With two, one wakes the waiters while the other forms the next batch;
+ * but on two cores handing the path over costs more than that gains (docs/performance.md). */
+#define COMMIT_THREADS 1u
 
 struct engine {
     docdb api;
