@@ -4,7 +4,7 @@
  *
  * A checkpoint takes a snapshot together with the place in the log that follows it. Of each database it takes the
  * list of dirty entries, appends their documents that are only in the WAL to a segment, and writes one index file
- * (a delta) with where they are; small index files are merged (checkpoint_merge in this file: the newest ones, as
+ * (a delta) with where they are; small index files are merged (runs_merge in checkpoint.c: the newest ones, as
  * long as they are no larger than those above them together, so that their number stays logarithmic). One new
  * manifest makes all of it the checkpoint that recovery starts from. Commits and reads go on meanwhile; MVCC keeps
  * the snapshot's versions.

@@ -4,8 +4,9 @@
  * Locks, in the order in which they are taken (docs/architecture.md has the reasons):
  *   commit_mutex -> complete_mutex; commit_mutex -> (waits for a checkpoint, which takes none of the two)
  *   checkpoint_mutex -> apply -> position_mutex -> catalog.lock -> index.order_lock -> index shard lock ->
- * segments.lock wal.mutex, snapshots.mutex, queue.mutex, observers.mutex, maintenance.mutex, failure_mutex:
- * innermost, nothing is taken under them (but observers' callbacks run under observers.mutex).
+ *   segments.lock
+ *   wal.mutex, snapshots.mutex, queue.mutex, observers.mutex, maintenance.mutex, failure_mutex: innermost, nothing
+ * is taken under them (but observers' callbacks run under observers.mutex)
  */
 #ifndef DOCDB_ENGINE_RUNTIME_H
 #define DOCDB_ENGINE_RUNTIME_H
